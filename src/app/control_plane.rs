@@ -53,6 +53,6 @@ pub(super) fn control(
         cors: config.cors.clone(),
         trusted_proxies: config.listener.trusted_proxies.clone().into(),
     };
-    let pages = console::router(state.pepper.clone());
+    let pages = console::router(&state);
     control_plane::router(state, edge, pages)
 }

@@ -10,6 +10,7 @@ use super::error::FormNotTaken;
 use super::session::session_cookie;
 use crate::control::api_error::ApiError;
 use crate::control::http::middleware::{BODY_BYTES, RequestContext};
+use crate::control::state::ControlState;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -29,7 +30,7 @@ pub const FORM_FIELD: &str = "form_id";
 /// Time for which the result of a form is kept.
 const LIFETIME: Duration = Duration::from_mins(5);
 /// Results that are kept; the oldest is forgotten first.
-const MOST_RESULTS: usize = 1000;
+const MOST_RESULTS: usize = 256;
 /// Size of the largest page that is kept, in bytes.
 const MAX_PAGE: usize = 256 * 1024;
 
@@ -59,7 +60,7 @@ struct KeptPage {
 
 /// Lets each form with an id work once. The work continues if the client leaves: its second request gets the result.
 pub async fn once(
-    State(results): State<Arc<FormResults>>,
+    State((results, state)): State<(Arc<FormResults>, ControlState)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -74,15 +75,20 @@ pub async fn once(
     let request = Request::from_parts(parts, Body::from(body));
     let Some(digest) = digest else { return next.run(request).await };
     let page = results.page_of(digest, clock::instant());
+    let sender = SenderSession::of(&request, state);
+    let all = Arc::clone(&results);
     let work = results.tasks.spawn(async move {
         let mut kept = page.lock().await;
-        if let Some(page) = &*kept {
+        if let Some(page) = &*kept
+            && sender.is_open().await
+        {
             return page.clone().into_response();
         }
         let response = next.run(request).await;
         let status = response.status();
         let is_refused = status.is_client_error() || status.is_server_error();
         if is_refused || response.extensions().get::<FormNotTaken>().is_some() {
+            all.results.lock().remove(&digest);
             return response;
         }
         match KeptPage::of(response).await {
@@ -91,6 +97,28 @@ pub async fn once(
         }
     });
     work.await.unwrap_or_else(|_| ApiError::Internal.into_response())
+}
+
+/// The session that a form was sent with.
+struct SenderSession {
+    cookie: Option<String>,
+    state: ControlState,
+}
+
+impl SenderSession {
+    fn of(request: &Request, state: ControlState) -> Self {
+        let over_tls = RequestContext::of(request.extensions()).over_tls;
+        let cookie = session_cookie(request.headers(), over_tls).map(str::to_owned);
+        Self { cookie, state }
+    }
+
+    /// False if the session has ended since: its results are not shown again. Visitors have none.
+    async fn is_open(&self) -> bool {
+        let Some(cookie) = &self.cookie else { return true };
+        let (identity, store) = (&self.state.identity, &*self.state.store);
+        let found = identity.console_session(store, cookie, clock::now()).await;
+        found.is_ok_and(|session| session.is_some())
+    }
 }
 
 /// The digest of a form that has an id.
@@ -116,7 +144,9 @@ impl FormResults {
         let mut results = self.results.lock();
         results.retain(|_, result| now.saturating_duration_since(result.sent_at) < LIFETIME);
         if results.len() >= MOST_RESULTS && !results.contains_key(&digest) {
-            let oldest = results.iter().min_by_key(|(_, result)| result.sent_at);
+            // A form that is worked on holds its lock.
+            let done = results.iter().filter(|(_, result)| result.page.try_lock().is_ok());
+            let oldest = done.min_by_key(|(_, result)| result.sent_at);
             if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
                 results.remove(&oldest);
             }

@@ -28,7 +28,6 @@ use crate::control::state::ControlState;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use domain::key::Pepper;
 use form_results::FormResults;
 use pages::{
     account, admin, confirm, keys, links, login, overview, plans, playground, preferences, signup,
@@ -36,8 +35,9 @@ use pages::{
 };
 use std::sync::Arc;
 
-/// All pages, below `/console`; `pepper` keys the tokens of their forms. A page that does not exist is a 404 in the form of a page.
-pub fn router(pepper: Pepper) -> Router<ControlState> {
+/// All pages, below `/console`. A page that does not exist is a 404 in the form of a page.
+pub fn router(state: &ControlState) -> Router<ControlState> {
+    let results = (Arc::<FormResults>::default(), state.clone());
     let pages = Router::new()
         .route("/console", get(overview::show))
         .route("/console/meters", get(overview::meters))
@@ -56,8 +56,8 @@ pub fn router(pepper: Pepper) -> Router<ControlState> {
         .merge(admin::routes())
         .route("/console/{*path}", get(pages::not_found))
         .method_not_allowed_fallback(pages::method_not_allowed)
-        .layer(from_fn_with_state(Arc::<FormResults>::default(), form_results::once));
-    bounded(pages).layer(from_fn_with_state(pepper, guard::guard))
+        .layer(from_fn_with_state(results, form_results::once));
+    bounded(pages).layer(from_fn_with_state(state.pepper.clone(), guard::guard))
 }
 
 #[cfg(test)]

@@ -49,6 +49,22 @@ async fn a_form_that_is_sent_twice_at_once_works_once() {
 }
 
 #[tokio::test]
+async fn the_result_of_a_form_ends_with_its_session() {
+    let control = control().await;
+    let ada = control.user().await;
+    let mut browser = Browser::logged_in(&control, &ada.user.email).await;
+    browser.get(NEW_KEY).await;
+    let form_id = browser.form_id.clone();
+    let fields = [("name", "laptop"), ("scope", "all"), ("form_id", &*form_id)];
+    let mut thief = browser.clone();
+    let made = browser.post(NEW_KEY, &fields).await;
+    assert!(secret(&made.text).starts_with("sk-kx-"), "{}", made.text);
+    browser.post("/console/logout", &[]).await;
+    let replayed = thief.post(NEW_KEY, &fields).await;
+    assert!(!replayed.text.contains(secret(&made.text)), "{}", replayed.text);
+}
+
+#[tokio::test]
 async fn a_form_that_was_refused_can_be_sent_again() {
     let control = control().await;
     let ada = control.user().await;

@@ -213,11 +213,8 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         daily_totals: Arc::new(admin::stats::daily_totals()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
-    let router = router(
-        state,
-        EdgeConfig { cors: config.cors.clone(), trusted_proxies },
-        crate::console::router(Pepper::new(SECRET)),
-    );
+    let pages = crate::console::router(&state);
+    let router = router(state, EdgeConfig { cors: config.cors.clone(), trusted_proxies }, pages);
     let admin_port = admin_port::router(AdminState {
         metrics,
         quota: Arc::clone(&quota),

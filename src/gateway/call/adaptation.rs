@@ -9,6 +9,7 @@ use crate::gateway::endpoint::RequestHead;
 use crate::gateway::response::refusal::Refusal;
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
+use domain::caller::Caller;
 use memchr::memmem;
 use std::borrow::Cow;
 use wire::dialect::{Dialect, DialectOptions, DialectReply, DialectStream};
@@ -45,18 +46,20 @@ pub(crate) struct StreamAdapter {
 }
 
 /// Adapts a request to the upstreams of its model; `None` if it passes as it is. The memory of the new body is
-/// added to `permit`.
+/// added to `permit` once the body is written.
 ///
 /// # Errors
 /// The upstream's surface cannot express the request, or there is no memory for it.
 pub(crate) fn adapt(
     request: &Request<'_>,
     body: &[u8],
-    catalog: &Catalog,
+    (catalog, caller): (&Catalog, &Caller),
     head: &RequestHead,
     permit: &mut BodyPermit,
 ) -> Result<Option<AdaptedRequest>, Refusal> {
-    let Some(model) = catalog.model(&request.model) else { return Ok(None) };
+    // Admission refuses a model that the caller may not use.
+    let model = catalog.model(&request.model).filter(|model| caller.may_use(&model.id));
+    let Some(model) = model else { return Ok(None) };
     let (surface, translated) = match target(model, request.surface) {
         Some(surface) => (surface, Some(translate(request.surface, surface, body, head)?)),
         None => (request.surface, None),
@@ -130,7 +133,7 @@ impl ReplyAdapter {
     /// A whole reply for the caller.
     ///
     /// # Errors
-    /// The reply is none of the upstream's surface.
+    /// The body is not a valid reply of the upstream's surface.
     pub fn reply(&self, body: Bytes) -> Result<Bytes, TranslationError> {
         let body = match self.dialect.as_ref().map(|dialect| dialect.reply(&body)) {
             Some(Cow::Owned(restored)) => restored.into(),

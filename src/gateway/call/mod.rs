@@ -44,6 +44,7 @@ use crate::gateway::{Gateway, Handled, RoutingSnapshot};
 use adaptation::ReplyAdapter;
 use body_memory::BodyPermit;
 use domain::caller::Caller;
+use read_body::on_body;
 use std::sync::Arc;
 use wire::request::Request;
 use wire::surface::Surface;
@@ -95,17 +96,22 @@ impl Gateway {
         let current = self.current();
         let (body, mut body_permit) =
             self.read_body(surface, caller, session, writer, &current).await?;
-        let original = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
+        let original = on_body(body.len(), || Request::parse(surface, &body));
+        let original = original.map_err(Refusal::BadBody)?;
         if surface == Surface::CountTokens
             && !is_counted_upstream(&current.upstreams.catalog, &original.model)
         {
             return Box::pin(self.count_tokens(&body, caller, session, writer)).await;
         }
         let catalog = &current.upstreams.catalog;
-        let adapted = adaptation::adapt(&original, &body, catalog, writer.head, &mut body_permit)?;
+        let adapted = on_body(body.len(), || {
+            let model = (catalog, &**caller);
+            adaptation::adapt(&original, &body, model, writer.head, &mut body_permit)
+        })?;
         let mut request = match &adapted {
             Some(adapted) => {
-                Request::parse(adapted.surface, &adapted.body).map_err(Refusal::BadBody)?
+                let parse = || Request::parse(adapted.surface, &adapted.body);
+                on_body(adapted.body.len(), parse).map_err(Refusal::BadBody)?
             }
             None => original,
         };

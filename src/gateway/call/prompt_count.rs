@@ -121,7 +121,7 @@ pub fn turns() -> Arc<FairLimiter> {
 }
 
 /// A turn for counting a long prompt, fair to users.
-async fn turn(counting: &Arc<FairLimiter>, user: UserId) -> Result<Permit, Refusal> {
+pub(crate) async fn turn(counting: &Arc<FairLimiter>, user: UserId) -> Result<Permit, Refusal> {
     if let Some(permit) = counting.try_acquire() {
         return Ok(permit);
     }

@@ -167,6 +167,15 @@ fn declared_length(session: &Session) -> Result<Option<u64>, Refusal> {
     length.map(Some).ok_or(Refusal::BadHead("Content-Length is not valid"))
 }
 
+/// Bytes of a body from which reading its JSON would delay other calls on the same thread.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
+
+/// Runs `work` on a body of this size. A large one has so many values that its thread first gives its other calls
+/// to another.
+pub(crate) fn on_body<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > LARGE_BODY_BYTES { tokio::task::block_in_place(work) } else { work() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,8 +92,9 @@ impl Call<'_> {
                 response.client.release(*response.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 let budget = budget.charged(charged);
-                let body =
-                    self.adapted(body).map_err(|no| Rejection::from(no).with_budget(budget))?;
+                let body = self
+                    .adapted(body)
+                    .map_err(|refusal| Rejection::from(refusal).with_budget(budget))?;
                 budget.write(&mut head);
                 let own = overhead + clock::instant().duration_since(at);
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
@@ -119,7 +120,11 @@ impl Call<'_> {
     /// A whole reply as the caller reads it.
     fn adapted(&self, body: Bytes) -> Result<Bytes, Refusal> {
         let adapted = self.adapter.reply(body);
-        adapted.map_err(|_| Refusal::Upstream(UpstreamFailure::BadReply))
+        adapted.map_err(|error| {
+            // It is charged: the upstream has billed it.
+            tracing::warn!(request_id = %self.writer.head.id, %error, "reply could not be translated");
+            Refusal::Upstream(UpstreamFailure::BadReply)
+        })
     }
 
     fn rereader(&self) -> StoredResponseReader {

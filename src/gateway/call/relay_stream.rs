@@ -1,6 +1,6 @@
 //! Relay of a stream: event by event as it comes, each shown to the meter.
 //!
-//! What the caller receives is the upstream's bytes, except: the usage chunk that it did not request is
+//! What the caller receives is the upstream's bytes, adapted where its surface or dialect is another, except: the usage chunk that it did not request is
 //! taken out, keep-alive comments fill long silences, and an ending that is not the upstream's own
 //! says what it is. An event that would pass the reservation waits until more is reserved.
 //! The charge is durable before the end marker leaves.
@@ -130,15 +130,11 @@ impl<'a> Stream<'a> {
         loop {
             let ended = self.take_in_events();
             self.record_owner().await;
-            if let Some(end) = ended {
-                return self.flush().await.unwrap_or(end);
-            }
-            let wrote_output = !self.out.is_empty();
-            if let Some(end) = self.flush().await {
-                return end;
-            }
-            if wrote_output {
-                silence.caller = Instant::now();
+            let flushed = self.flush().await;
+            match (flushed, ended) {
+                (Flushed::Ended(end), _) | (_, Some(end)) => return end,
+                (Flushed::Sent, None) => silence.caller = Instant::now(),
+                (Flushed::Nothing, None) => {}
             }
             match self.wait(silence).await {
                 Wake::Bytes => silence.upstream = Instant::now(),
@@ -313,25 +309,26 @@ impl<'a> Stream<'a> {
     }
 
     /// Writes what has passed. A caller who reads nothing does not keep alive what has to end.
-    async fn flush(&mut self) -> Option<EndReason> {
+    async fn flush(&mut self) -> Flushed {
         if self.out.is_empty() {
-            return None;
+            return Flushed::Nothing;
         }
         let mut bytes = self.out.split().freeze();
         if let Some(adapter) = &mut self.adapter {
             bytes = adapter.push(bytes);
             if bytes.is_empty() {
-                return None;
+                return Flushed::Nothing;
             }
         }
         tokio::select! {
             biased;
-            sent = self.session.send(bytes, false) => {
-                sent.is_err().then_some(EndReason::CallerGone)
-            }
+            sent = self.session.send(bytes, false) => match sent {
+                Ok(()) => Flushed::Sent,
+                Err(_) => Flushed::Ended(EndReason::CallerGone),
+            },
             reason = self.cancellation.cancelled() => {
                 self.partial_write = true;
-                Some(EndReason::Cancelled(reason))
+                Flushed::Ended(EndReason::Cancelled(reason))
             }
         }
     }
@@ -348,6 +345,14 @@ impl From<Instant> for Silence {
     fn from(now: Instant) -> Self {
         Self { upstream: now, caller: now }
     }
+}
+
+/// The result of writing what has passed.
+enum Flushed {
+    /// There was nothing to send, or nothing that the caller's surface shows.
+    Nothing,
+    Sent,
+    Ended(EndReason),
 }
 
 enum Wake {

@@ -163,7 +163,7 @@ impl Endpoint {
     fn of_stored_response(method: &Method, below: &str) -> Self {
         let mut parts = below.split('/').skip(2);
         let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-        // `compact` is a route of OpenAI's, not an id.
+        // Routes of OpenAI's, not ids.
         if !is_id(id) || matches!(id, "compact" | "input_tokens") || more.is_some() {
             return Self::Unknown;
         }

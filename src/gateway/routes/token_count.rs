@@ -3,6 +3,7 @@
 //! of the caller's window is taken: agents count some twenty times at once.
 
 use crate::gateway::call::prompt_count;
+use crate::gateway::call::read_body::on_body;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::rejection::Rejection;
@@ -25,9 +26,10 @@ impl Gateway {
         let current = self.current();
         let surface = Surface::CountTokens;
         let (body, _permit) = self.read_body(surface, &caller, session, writer, &current).await?;
-        let mut request = Request::parse(Surface::Responses, &body).map_err(Refusal::BadBody)?;
+        let mut request = on_body(body.len(), || Request::parse(Surface::Responses, &body))
+            .map_err(Refusal::BadBody)?;
         self.previous_response(&caller, &mut request, session, writer).await?;
-        let tokens = self.count(&request, &caller, &current.upstreams.catalog).await?;
+        let tokens = self.count(&request, &caller, body.len(), &current.upstreams.catalog).await?;
         let body = format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{tokens}}}");
         reply(session, writer, body).await
     }
@@ -40,10 +42,12 @@ impl Gateway {
         session: &mut Session,
         writer: &ResponseWriter<'_>,
     ) -> Result<Handled, Rejection> {
-        let mut request = Request::parse(Surface::CountTokens, body).map_err(Refusal::BadBody)?;
+        let request = on_body(body.len(), || Request::parse(Surface::CountTokens, body));
+        let mut request = request.map_err(Refusal::BadBody)?;
         // A count bills no prompt, so on its own surface the prompt comes to nothing.
         request.surface = Surface::Messages;
-        let tokens = self.count(&request, caller, &self.current().upstreams.catalog).await?;
+        let tokens =
+            self.count(&request, caller, body.len(), &self.current().upstreams.catalog).await?;
         reply(session, writer, format!("{{\"input_tokens\":{tokens}}}")).await
     }
 
@@ -51,6 +55,7 @@ impl Gateway {
         &self,
         request: &Request<'_>,
         caller: &Caller,
+        bytes: usize,
         catalog: &Catalog,
     ) -> Result<u64, Refusal> {
         let name = &*request.model;
@@ -58,9 +63,9 @@ impl Gateway {
         if !caller.may_use(&model.id) {
             return Err(Refusal::ModelNotAllowed(name.to_owned()));
         }
-        let turns = (&self.counting, caller.user);
-        let counted = prompt_count::within(request, model, u64::MAX, turns).await?;
-        Ok(counted.unwrap_or(u64::MAX))
+        // Counts are not metered, so all of them take turns, short ones too.
+        let _turn = prompt_count::turn(&self.counting, caller.user).await?;
+        Ok(on_body(bytes, || prompt_count::exact_prompt(request, model)))
     }
 }
 

@@ -61,8 +61,9 @@ impl Users for Backend {
         by: &AuditContext,
     ) -> Result<User, UserError> {
         self.transaction(StoreOp::Accounts, async |tx| {
-            released_addresses::check(tx, (None, &user.email), secret, by.at).await?;
             let added = insert(tx, user).await?;
+            // Afterwards, because inserting waits for an account that gives the address up at this moment.
+            released_addresses::check(tx, (None, &user.email), secret, by.at).await?;
             audit::append(tx, &Change::of_user(None, &added, false), by).await?;
             Ok(added)
         })

@@ -166,8 +166,15 @@ impl Assembler {
         if self.stops.is_empty() {
             return self.grow(ItemKind::Text, text, writer, out);
         }
+        if text.is_empty() {
+            return;
+        }
+        // Opened although the text may be held back: what is held is shown when the item ends.
+        let index = self.open_as(ItemKind::Text, writer, out);
         let text = self.stops.push(text);
-        self.grow(ItemKind::Text, &text, writer, out);
+        if !text.is_empty() {
+            self.add_text(index, &text, writer, out);
+        }
     }
 
     /// Adds to the open item of this kind, or opens one.

@@ -84,7 +84,7 @@ impl StreamTranslator {
 
     fn translate(&mut self, event: &Event, out: &mut Vec<u8>) {
         let Some(data) = event.data.as_deref() else {
-            if event.raw.starts_with(b":") {
+            if event.raw.starts_with(b":") && !self.has_ended() {
                 out.extend_from_slice(COMMENT);
             }
             return;

@@ -77,7 +77,9 @@ impl ChatReader {
 
     fn read_delta(&mut self, delta: &Object<'_>, visit: Visit<'_>) {
         let names = ["reasoning_content", "reasoning", "reasoning_text", "thinking"];
-        if let Some(text) = names.iter().find_map(|name| delta.text_leniently(name)) {
+        if let Some(text) =
+            names.iter().filter_map(|name| delta.text_leniently(name)).find(|text| !text.is_empty())
+        {
             visit(ReplyEvent::Reasoning(&text));
         }
         if let Some(content) = delta.get("content") {

@@ -182,6 +182,28 @@ fn stop_sequences_end_the_answer_where_the_upstream_takes_none() {
     assert_eq!(delta["delta"], json!({"stop_reason": "stop_sequence", "stop_sequence": "</b>"}));
 }
 
+/// All of it was held back as the possible beginning of a sequence.
+#[test]
+fn an_answer_that_begins_like_a_stop_sequence_is_shown() {
+    let body = br#"{"model":"m","max_tokens":9,"stop_sequences":["AB"],"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+    let options = crate::translation::TranslationOptions::default();
+    let translated = crate::translation::Translation::of_request(
+        Surface::Messages,
+        Surface::Responses,
+        body,
+        &options,
+    );
+    let upstream = concat!(
+        "data: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"A\"}\n\n",
+        "data: {\"type\":\"response.completed\",\"response\":{\"id\":\"r\",\"status\":\"completed\",\"output\":[]}}\n\n",
+    );
+    let stream = stream(translated.unwrap().reply, upstream, 7);
+    let texts = data(&stream)
+        .into_iter()
+        .filter_map(|event| event["delta"]["text"].as_str().map(str::to_owned));
+    assert_eq!(texts.collect::<String>(), "A", "{stream}");
+}
+
 #[test]
 fn calls_that_run_at_the_same_time_stay_apart() {
     let call = |index: u64, id: Option<&str>, arguments: &str| {
