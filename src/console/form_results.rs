@@ -88,7 +88,7 @@ pub async fn once(
         let status = response.status();
         let is_refused = status.is_client_error() || status.is_server_error();
         if is_refused || response.extensions().get::<FormNotTaken>().is_some() {
-            all.results.lock().remove(&digest);
+            all.forget(&digest, &page);
             return response;
         }
         match KeptPage::of(response).await {
@@ -126,7 +126,8 @@ fn form_digest(parts: &Parts, body: &[u8]) -> Option<FormDigest> {
     let mut fields = form_urlencoded::parse(body);
     fields.find(|(name, value)| name == FORM_FIELD && !value.is_empty())?;
     let over_tls = RequestContext::of(&parts.extensions).over_tls;
-    let cookie = session_cookie(&parts.headers, over_tls).unwrap_or_default();
+    // What a visitor gets, such as a first key, could be shown to whoever sends the same bytes.
+    let cookie = session_cookie(&parts.headers, over_tls)?;
     let mut digest = Sha256::new();
     for part in [cookie.as_bytes(), parts.uri.path().as_bytes(), body] {
         digest.update(part.len().to_be_bytes());
@@ -136,6 +137,15 @@ fn form_digest(parts: &Parts, body: &[u8]) -> Option<FormDigest> {
 }
 
 impl FormResults {
+    /// Removes the entry of a form that was refused, unless another request waits for it.
+    fn forget(&self, digest: &FormDigest, page: &Arc<tokio::sync::Mutex<Option<KeptPage>>>) {
+        let mut results = self.results.lock();
+        // The table has one, and this request the other.
+        if Arc::strong_count(page) <= 2 {
+            results.remove(digest);
+        }
+    }
+
     fn page_of(
         &self,
         digest: FormDigest,

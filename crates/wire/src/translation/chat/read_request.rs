@@ -141,9 +141,13 @@ fn read_message<'a>(raw: &'a RawValue, request: &mut Request<'a>) -> Result<()> 
         .map_err(|error| error.within("tool_calls"))
 }
 
+/// Items between a call and its output that are looked at: more than any turn has calls, and few enough for hostile
+/// conversations of a million outputs.
+const OUTPUT_DISTANCE: usize = 512;
+
 /// The kind of the call that an output answers.
 fn kind_of_call(request: &Request<'_>, id: &str) -> CallKind {
-    let kind = request.items.iter().rev().find_map(|item| match item {
+    let kind = request.items.iter().rev().take(OUTPUT_DISTANCE).find_map(|item| match item {
         Item::Call(call) if call.call_id == id => Some(call.kind),
         _ => None,
     });
