@@ -183,8 +183,9 @@ async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> 
 
 async fn probe(upstream: &Arc<Upstream>) -> Result<String, String> {
     match tokio::time::timeout(CHECK_TIMEOUT, client::probe(upstream)).await {
-        Ok(answer) => answer.map(|took| format!("responded in {} ms", took.as_millis())),
-        Err(_) => Err("accepts connections but sends no response in 10 s".to_owned()),
+        Ok(answer) => answer
+            .map(|took| format!("connected in {} ms; the API key was not tried", took.as_millis())),
+        Err(_) => Err("completed no connection in 10 s".to_owned()),
     }
 }
 

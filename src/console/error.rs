@@ -57,12 +57,12 @@ impl IntoResponse for PageError {
 
 /// Marks a response to a form that was not taken, because something else comes first.
 #[derive(Clone, Copy)]
-pub struct FormNotTaken;
+pub struct FormRejected;
 
 /// Leads to the page at `path`, which leads to `next` afterwards.
 fn detour(path: &str, next: &str) -> Response {
     let mut response = redirect(&with_next(path, next));
-    response.extensions_mut().insert(FormNotTaken);
+    response.extensions_mut().insert(FormRejected);
     response
 }
 

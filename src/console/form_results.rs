@@ -1,12 +1,12 @@
-//! Results of forms that were taken, for the same form that is sent again: by a double click, a lost reply or a
-//! reload. The second request does nothing and gets the page that the first one got.
+//! Makes forms idempotent. The same form that is sent again, by a double click, a lost reply or a reload, does
+//! nothing and gets the page that the first request got.
 //!
 //! A form takes part if it has the hidden field [`FORM_FIELD`] with the id of its rendering. Results are in the
-//! memory of this gateway, for [`LIFETIME`] and at most [`MOST_RESULTS`] of them; some hold a secret that is shown
-//! once, such as a new key. They go to the session that sent the form, and to nothing but the same bytes. A form
-//! that was refused is forgotten, so that it can be sent again.
+//! memory of this gateway, for [`RESULT_LIFETIME`] and at most [`MAX_RESULTS`] of them; some hold a secret that is shown
+//! once, such as a new key. They go to the session that sent the form, and to nothing but the same bytes. The
+//! result of a form that was refused is not stored, so that it can be sent again.
 
-use super::error::FormNotTaken;
+use super::error::FormRejected;
 use super::session::session_cookie;
 use crate::control::api_error::ApiError;
 use crate::control::http::middleware::{BODY_BYTES, RequestContext};
@@ -27,12 +27,12 @@ use tokio_util::task::TaskTracker;
 
 /// The field with the id of the rendered form.
 pub const FORM_FIELD: &str = "form_id";
-/// Time for which the result of a form is kept.
-const LIFETIME: Duration = Duration::from_mins(5);
-/// Results that are kept; the oldest is forgotten first.
-const MOST_RESULTS: usize = 256;
-/// Size of the largest page that is kept, in bytes.
-const MAX_PAGE: usize = 256 * 1024;
+/// Time for which the result of a form is stored.
+const RESULT_LIFETIME: Duration = Duration::from_mins(5);
+/// Results that are stored; the oldest is removed first.
+const MAX_RESULTS: usize = 256;
+/// Size of the largest page that is stored, in bytes.
+const MAX_PAGE_BYTES: usize = 256 * 1024;
 
 /// The digest of a form with its session and its path.
 type FormDigest = [u8; 32];
@@ -47,18 +47,18 @@ pub struct FormResults {
 struct FormResult {
     sent_at: Instant,
     /// Locked while the form is worked on; `None` until it is taken, and if it was refused.
-    page: Arc<tokio::sync::Mutex<Option<KeptPage>>>,
+    page: Arc<tokio::sync::Mutex<Option<StoredPage>>>,
 }
 
 /// A page that answered a form.
 #[derive(Clone)]
-struct KeptPage {
+struct StoredPage {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
 
-/// Lets each form with an id work once. The work continues if the client leaves: its second request gets the result.
+/// Runs each form with an id once. The work continues if the client disconnects: its second request gets the result.
 pub async fn once(
     State((results, state)): State<(Arc<FormResults>, ControlState)>,
     request: Request,
@@ -78,8 +78,8 @@ pub async fn once(
     let sender = SenderSession::of(&request, state);
     let all = Arc::clone(&results);
     let work = results.tasks.spawn(async move {
-        let mut kept = page.lock().await;
-        if let Some(page) = &*kept
+        let mut stored = page.lock().await;
+        if let Some(page) = &*stored
             && sender.is_open().await
         {
             return page.clone().into_response();
@@ -87,12 +87,12 @@ pub async fn once(
         let response = next.run(request).await;
         let status = response.status();
         let is_refused = status.is_client_error() || status.is_server_error();
-        if is_refused || response.extensions().get::<FormNotTaken>().is_some() {
+        if is_refused || response.extensions().get::<FormRejected>().is_some() {
             all.forget(&digest, &page);
             return response;
         }
-        match KeptPage::of(response).await {
-            Ok(page) => kept.insert(page).clone().into_response(),
+        match StoredPage::of(response).await {
+            Ok(page) => stored.insert(page).clone().into_response(),
             Err(error) => error.into_response(),
         }
     });
@@ -126,7 +126,7 @@ fn form_digest(parts: &Parts, body: &[u8]) -> Option<FormDigest> {
     let mut fields = form_urlencoded::parse(body);
     fields.find(|(name, value)| name == FORM_FIELD && !value.is_empty())?;
     let over_tls = RequestContext::of(&parts.extensions).over_tls;
-    // What a visitor gets, such as a first key, could be shown to whoever sends the same bytes.
+    // The page for a visitor, such as one with a first key, would be shown to any sender of the same bytes.
     let cookie = session_cookie(&parts.headers, over_tls)?;
     let mut digest = Sha256::new();
     for part in [cookie.as_bytes(), parts.uri.path().as_bytes(), body] {
@@ -138,7 +138,7 @@ fn form_digest(parts: &Parts, body: &[u8]) -> Option<FormDigest> {
 
 impl FormResults {
     /// Removes the entry of a form that was refused, unless another request waits for it.
-    fn forget(&self, digest: &FormDigest, page: &Arc<tokio::sync::Mutex<Option<KeptPage>>>) {
+    fn forget(&self, digest: &FormDigest, page: &Arc<tokio::sync::Mutex<Option<StoredPage>>>) {
         let mut results = self.results.lock();
         // The table has one, and this request the other.
         if Arc::strong_count(page) <= 2 {
@@ -150,10 +150,10 @@ impl FormResults {
         &self,
         digest: FormDigest,
         now: Instant,
-    ) -> Arc<tokio::sync::Mutex<Option<KeptPage>>> {
+    ) -> Arc<tokio::sync::Mutex<Option<StoredPage>>> {
         let mut results = self.results.lock();
-        results.retain(|_, result| now.saturating_duration_since(result.sent_at) < LIFETIME);
-        if results.len() >= MOST_RESULTS && !results.contains_key(&digest) {
+        results.retain(|_, result| now.saturating_duration_since(result.sent_at) < RESULT_LIFETIME);
+        if results.len() >= MAX_RESULTS && !results.contains_key(&digest) {
             // A form that is worked on holds its lock.
             let done = results.iter().filter(|(_, result)| result.page.try_lock().is_ok());
             let oldest = done.min_by_key(|(_, result)| result.sent_at);
@@ -168,18 +168,18 @@ impl FormResults {
     }
 }
 
-impl KeptPage {
+impl StoredPage {
     async fn of(response: Response) -> Result<Self, ApiError> {
         let (parts, body) = response.into_parts();
-        let body = to_bytes(body, MAX_PAGE).await.map_err(|_| {
-            tracing::error!("console page is too large to be kept");
+        let body = to_bytes(body, MAX_PAGE_BYTES).await.map_err(|_| {
+            tracing::error!("console page is too large to be stored");
             ApiError::Internal
         })?;
         Ok(Self { status: parts.status, headers: parts.headers, body })
     }
 }
 
-impl IntoResponse for KeptPage {
+impl IntoResponse for StoredPage {
     fn into_response(self) -> Response {
         (self.status, self.headers, self.body).into_response()
     }
@@ -221,12 +221,12 @@ mod tests {
         };
         let first = results.page_of(digest(0), now);
         assert!(Arc::ptr_eq(&first, &results.page_of(digest(0), now + Duration::from_secs(9))));
-        for n in 1..=MOST_RESULTS {
+        for n in 1..=MAX_RESULTS {
             results.page_of(digest(n), now + Duration::from_secs(10));
         }
-        assert_eq!(results.results.lock().len(), MOST_RESULTS);
+        assert_eq!(results.results.lock().len(), MAX_RESULTS);
         assert!(!results.results.lock().contains_key(&digest(0)), "the oldest is forgotten");
-        results.page_of(digest(0), now + Duration::from_secs(10) + LIFETIME);
+        results.page_of(digest(0), now + Duration::from_secs(10) + RESULT_LIFETIME);
         assert_eq!(results.results.lock().len(), 1, "the others are too old");
     }
 }

@@ -18,7 +18,7 @@ use domain::user::Role;
 use jiff::{SignedDuration, Timestamp};
 use system::clock;
 
-/// Longer than any session, whose end the store decides: 400 days, the longest that browsers keep a cookie.
+/// 400 days, the longest that browsers keep a cookie. Sessions are shorter, and the store decides when they end.
 const COOKIE_SECONDS: u32 = 34_560_000;
 /// The page on which htmx makes a request.
 const HX_CURRENT_URL: HeaderName = HeaderName::from_static("hx-current-url");

@@ -84,7 +84,7 @@ pub async fn log_in(
         Ok(checked) => checked,
         Err(error) => {
             let mut again = page(&state, visitor.page, form.email, next, Some(&error));
-            // Whoever has to wait, or mistypes the password, still needs the code.
+            // A user who has to wait, or mistyped the password, still needs the code.
             again.asks_code |= form.asks_code.is_some();
             return refused(&again, &error);
         }

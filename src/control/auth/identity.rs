@@ -189,8 +189,8 @@ impl Identity {
         Ok(VerifiedUser { credentials: found, has_passed_factor })
     }
 
-    /// Checks that a user whose password is right is active, and the code. Returns true if there is a second
-    /// factor.
+    /// Checks the status and the code of a user who has entered the right password. Returns true if there is a
+    /// second factor.
     async fn may_log_in(
         &self,
         store: &dyn Store,

@@ -5,6 +5,7 @@
 //! them.
 
 use crate::gateway::call::body_memory::BodyPermit;
+use crate::gateway::call::read_body::{self, on_body};
 use crate::gateway::endpoint::RequestHead;
 use crate::gateway::response::refusal::Refusal;
 use crate::upstream::catalog::{Catalog, Model};
@@ -60,6 +61,16 @@ pub(crate) fn adapt(
     // Admission refuses a model that the caller may not use.
     let model = catalog.model(&request.model).filter(|model| caller.may_use(&model.id));
     let Some(model) = model else { return Ok(None) };
+    on_body(body.len(), || adapt_to(model, request, body, head, permit))
+}
+
+fn adapt_to(
+    model: &Model,
+    request: &Request<'_>,
+    body: &[u8],
+    head: &RequestHead,
+    permit: &mut BodyPermit,
+) -> Result<Option<AdaptedRequest>, Refusal> {
     let (surface, translated) = match target(model, request.surface) {
         Some(surface) => (surface, Some(translate(request.surface, surface, body, head)?)),
         None => (request.surface, None),
@@ -99,7 +110,7 @@ fn translate(
 }
 
 /// The body in the dialect of the model's upstreams, and how names in the reply are restored. Of several dialects
-/// the first that is not OpenAI's applies, whose requests the others take too.
+/// the first that is not OpenAI's applies to all of them.
 fn in_dialect<'a>(
     model: &Model,
     surface: Surface,
@@ -107,8 +118,9 @@ fn in_dialect<'a>(
 ) -> (Cow<'a, [u8]>, Option<DialectReply>) {
     let mut dialects = model.routes.iter().map(|route| route.upstream.dialect);
     let dialect = dialects.find(|dialect| *dialect != Dialect::OpenAi).unwrap_or_default();
-    let is_personal = PERSONAL.iter().any(|name| memmem::find(&body, name).is_some());
-    if dialect == Dialect::OpenAi && model.takes_effort && !is_personal {
+    let has_rules = dialect == Dialect::Xai && surface == Surface::Responses;
+    let is_personal = || PERSONAL.iter().any(|name| memmem::find(&body, name).is_some());
+    if !has_rules && model.takes_effort && !is_personal() {
         return (body, None);
     }
     let options = DialectOptions { takes_effort: model.takes_effort };
@@ -122,6 +134,16 @@ fn in_dialect<'a>(
     };
     let reply = Some(reply).filter(|reply| !reply.is_identity());
     (edited.map_or(body, Cow::Owned), reply)
+}
+
+impl AdaptedRequest {
+    /// The request that the body holds.
+    ///
+    /// # Errors
+    /// The upstream's surface cannot express the request.
+    pub fn request(&self) -> Result<Request<'_>, Refusal> {
+        read_body::parse(self.surface, &self.body)
+    }
 }
 
 impl ReplyAdapter {

@@ -44,7 +44,6 @@ use crate::gateway::{Gateway, Handled, RoutingSnapshot};
 use adaptation::ReplyAdapter;
 use body_memory::BodyPermit;
 use domain::caller::Caller;
-use read_body::on_body;
 use std::sync::Arc;
 use wire::request::Request;
 use wire::surface::Surface;
@@ -96,38 +95,26 @@ impl Gateway {
         let current = self.current();
         let (body, mut body_permit) =
             self.read_body(surface, caller, session, writer, &current).await?;
-        let original = on_body(body.len(), || Request::parse(surface, &body));
-        let original = original.map_err(Refusal::BadBody)?;
+        let original = read_body::parse(surface, &body)?;
         if surface == Surface::CountTokens
             && !is_counted_upstream(&current.upstreams.catalog, &original.model)
         {
             return Box::pin(self.count_tokens(&body, caller, session, writer)).await;
         }
-        let catalog = &current.upstreams.catalog;
-        let adapted = on_body(body.len(), || {
-            let model = (catalog, &**caller);
-            adaptation::adapt(&original, &body, model, writer.head, &mut body_permit)
-        })?;
-        let mut request = match &adapted {
-            Some(adapted) => {
-                let parse = || Request::parse(adapted.surface, &adapted.body);
-                on_body(adapted.body.len(), parse).map_err(Refusal::BadBody)?
-            }
-            None => original,
+        let model = (&current.upstreams.catalog, &**caller);
+        let for_upstream =
+            adaptation::adapt(&original, &body, model, writer.head, &mut body_permit)?;
+        let (mut request, adapter) = match &for_upstream {
+            Some(adapted) => (adapted.request()?, adapted.reply.clone()),
+            None => (original, ReplyAdapter::default()),
         };
         let previous = self.previous_response(caller, &mut request, session, writer).await?;
         let pinned = previous.as_ref().map(|response| &*response.upstream);
         let mut cancellation = self.cancellation(caller, writer, &current, request.stream);
         cancellation.early = early_keepalive::schedule(writer, &current.limits, &request);
-        let mut call = Call {
-            gateway: self,
-            writer,
-            current: &current,
-            surface,
-            request: &request,
-            adapter: adapted.as_ref().map(|adapted| adapted.reply.clone()).unwrap_or_default(),
-            body_permit,
-        };
+        let (current, request) = (&*current, &request);
+        let mut call =
+            Call { gateway: self, writer, current, surface, request, adapter, body_permit };
         let reservation = Box::pin(call.admit(session, &cancellation, caller, pinned)).await?;
         let overhead = writer.elapsed().saturating_sub(reservation.waited);
         self.services.metrics.request_overhead_seconds.record(overhead);

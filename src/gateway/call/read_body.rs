@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
 use std::time::{Duration, Instant};
 use system::clock;
+use wire::request::Request;
 use wire::surface::Surface;
 
 /// Bytes of the codec's read buffer, unless the body is smaller.
@@ -169,6 +170,11 @@ fn declared_length(session: &Session) -> Result<Option<u64>, Refusal> {
 
 /// Bytes of a body from which reading its JSON would delay other calls on the same thread.
 const LARGE_BODY_BYTES: usize = 256 * 1024;
+
+/// Reads the JSON of a body.
+pub(crate) fn parse(surface: Surface, body: &[u8]) -> Result<Request<'_>, Refusal> {
+    on_body(body.len(), || Request::parse(surface, body)).map_err(Refusal::BadBody)
+}
 
 /// Runs `work` on a body of this size. A large one has so many values that its thread first gives its other calls
 /// to another.

@@ -11,6 +11,7 @@ use crate::gateway::call::relay_stream::{self, Stream};
 use crate::gateway::call::reread::StoredResponseReader;
 use crate::gateway::headers;
 use crate::gateway::listener::session::{ResponseHead, Session};
+use crate::gateway::response::budget::Budget;
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer;
@@ -92,15 +93,9 @@ impl Call<'_> {
                 response.client.release(*response.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 let budget = budget.charged(charged);
-                let body = self
-                    .adapted(body)
-                    .map_err(|refusal| Rejection::from(refusal).with_budget(budget))?;
-                budget.write(&mut head);
                 let own = overhead + clock::instant().duration_since(at);
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
-                let written = self.writer.whole(session, head, body).await;
-                let status = if written.is_ok() { Status::Complete } else { Status::CutByClient };
-                Ok(self.handled(200, status))
+                self.send_body(session, head, body, budget).await
             }
             BodyRelay::Failed { refusal, charged } => {
                 let budget = budget.returned(reserved, charged > 0).charged(charged);
@@ -117,8 +112,24 @@ impl Call<'_> {
         }
     }
 
+    /// Sends a whole reply that was charged.
+    async fn send_body(
+        &self,
+        session: &mut Session,
+        mut head: ResponseHead,
+        body: Bytes,
+        budget: Budget,
+    ) -> Result<Handled, Rejection> {
+        let adapted = self.adapt_body(body);
+        let body = adapted.map_err(|refusal| Rejection::from(refusal).with_budget(budget))?;
+        budget.write(&mut head);
+        let written = self.writer.whole(session, head, body).await;
+        let status = if written.is_ok() { Status::Complete } else { Status::CutByClient };
+        Ok(self.handled(200, status))
+    }
+
     /// A whole reply as the caller reads it.
-    fn adapted(&self, body: Bytes) -> Result<Bytes, Refusal> {
+    fn adapt_body(&self, body: Bytes) -> Result<Bytes, Refusal> {
         let adapted = self.adapter.reply(body);
         adapted.map_err(|error| {
             // It is charged: the upstream has billed it.

@@ -77,7 +77,7 @@ impl QuotaNumbers {
         };
         json!({
             "tokens_needed": self.needed,
-            "can_ever_fit": !self.exceeds_the_day(),
+            "can_ever_fit": self.can_ever_fit(),
             "tokens": of(&self.tokens),
             "requests": of(&self.requests),
             "resets_at": self.resets_at.round(Unit::Second).unwrap_or(self.resets_at).to_string(),
@@ -85,7 +85,13 @@ impl QuotaNumbers {
         })
     }
 
-    /// True if the call does not fit into any day.
+    /// True if the call fits into a whole day. `None` if its prompt was counted no further than what was left.
+    fn can_ever_fit(&self) -> Option<bool> {
+        let is_known = self.needed.is_some() || self.exceeds_the_day();
+        is_known.then(|| !self.exceeds_the_day())
+    }
+
+    /// True if the call is known not to fit into any day.
     fn exceeds_the_day(&self) -> bool {
         match self.needed {
             Some(needed) => needed > self.tokens.limit,
@@ -197,6 +203,9 @@ mod tests {
         );
         let too_large = "This request needs more than the 640 tokens left of today's 5,000.";
         assert_eq!(say(None, 4_360, 0), format!("{too_large} {reset}"));
+        let fits = |needed, used| day(needed, used, 0).details()["can_ever_fit"].as_bool();
+        assert_eq!([fits(Some(9), 5_000), fits(Some(5_001), 9)], [Some(true), Some(false)]);
+        assert_eq!([fits(None, 0), fits(None, 9)], [Some(false), None], "counted as far as 4,991");
         let all = format!("All of today's 5,000 tokens are used. {reset}");
         assert_eq!(say(Some(12), 5_000, 0), all);
         assert_eq!(say(None, 5_012, 0), all);

@@ -3,7 +3,7 @@
 //! of the caller's window is taken: agents count some twenty times at once.
 
 use crate::gateway::call::prompt_count;
-use crate::gateway::call::read_body::on_body;
+use crate::gateway::call::read_body::{self, on_body};
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::rejection::Rejection;
@@ -26,8 +26,7 @@ impl Gateway {
         let current = self.current();
         let surface = Surface::CountTokens;
         let (body, _permit) = self.read_body(surface, &caller, session, writer, &current).await?;
-        let mut request = on_body(body.len(), || Request::parse(Surface::Responses, &body))
-            .map_err(Refusal::BadBody)?;
+        let mut request = read_body::parse(Surface::Responses, &body)?;
         self.previous_response(&caller, &mut request, session, writer).await?;
         let tokens = self.count(&request, &caller, body.len(), &current.upstreams.catalog).await?;
         let body = format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{tokens}}}");
@@ -42,8 +41,7 @@ impl Gateway {
         session: &mut Session,
         writer: &ResponseWriter<'_>,
     ) -> Result<Handled, Rejection> {
-        let request = on_body(body.len(), || Request::parse(Surface::CountTokens, body));
-        let mut request = request.map_err(Refusal::BadBody)?;
+        let mut request = read_body::parse(Surface::CountTokens, body)?;
         // A count bills no prompt, so on its own surface the prompt comes to nothing.
         request.surface = Surface::Messages;
         let tokens =

@@ -40,10 +40,8 @@ impl Account {
     /// account does not grow with uptime.
     pub(super) fn day_mut(&mut self, day: Day) -> &mut Tally {
         const DAYS_KEPT: usize = 5;
-        if let Some(at) = self.days.iter().position(|(d, _)| *d == day) {
-            return &mut self.days[at].1;
-        }
-        if self.days.len() >= DAYS_KEPT {
+        let is_new = self.days.iter().all(|(d, _)| *d != day);
+        if is_new && self.days.len() >= DAYS_KEPT {
             self.days.sort_unstable_by_key(|(d, _)| std::cmp::Reverse(*d));
             let mut position = 0;
             self.days.retain(|(_, tally)| {
@@ -51,9 +49,18 @@ impl Account {
                 position < DAYS_KEPT || tally.tokens_reserved > 0 || tally.tokens_expected > 0
             });
         }
-        self.days.push((day, Tally::default()));
-        let last = self.days.len() - 1;
-        &mut self.days[last].1
+        self.day_to_restore(day)
+    }
+
+    /// Returns the day's tally without dropping another: while an account is restored, it is not known yet which
+    /// days have reservations.
+    pub(super) fn day_to_restore(&mut self, day: Day) -> &mut Tally {
+        let known = self.days.iter().position(|(d, _)| *d == day);
+        let at = known.unwrap_or_else(|| {
+            self.days.push((day, Tally::default()));
+            self.days.len() - 1
+        });
+        &mut self.days[at].1
     }
 
     pub(super) fn bucket_at(&self, window: Window, now: Timestamp) -> Bucket {

@@ -53,7 +53,7 @@ impl QuotaState {
         let mut state = Self::default();
         for row in used {
             let scope = row.key.clone().map_or(Scope::User(row.user), Scope::Key);
-            let tally = state.accounts.entry(scope).or_default().day_mut(row.day);
+            let tally = state.accounts.entry(scope).or_default().day_to_restore(row.day);
             tally.tokens_used = row.tokens;
             tally.requests = row.requests;
         }

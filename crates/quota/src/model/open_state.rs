@@ -34,6 +34,12 @@ impl QuotaState {
     /// Adds the open calls and windows of another process to a state that was rebuilt from the ledger. Each of
     /// `leases` is open afterwards, so that it can be settled; one that is not in `state` reserves nothing.
     pub fn adopt(&mut self, state: OpenState, leases: &[Lease]) {
+        // First, so that no day is dropped whose reservations are still to come.
+        for debit in state.leases.iter().flat_map(|(_, open)| &open.debits) {
+            if let Resource::Request { day, .. } | Resource::Tokens { day, .. } = debit.resource {
+                self.accounts.entry(debit.scope.clone()).or_default().day_to_restore(day);
+            }
+        }
         for (request, open) in state.leases {
             for debit in &open.debits {
                 if !matches!(debit.resource, Resource::Window(_)) {

@@ -16,8 +16,8 @@ use uuid::Uuid;
 /// Postgres has been unreachable for longer than this many charges take.
 const SENT_CHARGES_LIMIT: usize = 4096;
 
-/// Time for which a charge is kept after it is in the ledger: a Redis that loses its latest seconds no longer
-/// counts it.
+/// Time for which a charge is kept after it is in the ledger, and a take after it was rolled back: a Redis that loses
+/// its latest seconds no longer has either.
 const CONFIRMED_RETENTION: Duration = Duration::from_secs(5);
 
 /// Running calls and sent charges of this gateway.
@@ -31,6 +31,8 @@ struct State {
     open: HashMap<RequestId, Call>,
     /// Takes whose outcome is unknown. Their calls were refused, but Redis may have executed them.
     uncertain_takes: HashMap<RequestId, Lease>,
+    /// Takes that were rolled back recently, oldest first.
+    rolled_back: VecDeque<(Lease, Instant)>,
     /// Leases of other gateways whose charge this version cannot read.
     unreadable: HashSet<RequestId>,
     partitions: HashMap<Partition, PartitionJournal>,
@@ -163,9 +165,10 @@ impl LocalJournal {
         }
     }
 
-    /// Marks all leases and charges of a partition as unconfirmed, because Redis has lost some data.
+    /// Marks all leases, charges and rolled-back takes of a partition as unconfirmed, because Redis has lost some data.
     pub(super) fn mark_all_unconfirmed(&self, partition: Partition) {
         let mut state = self.state.lock();
+        state.repeat_rollbacks(partition);
         let journal = state.journal(partition);
         journal.leases_uncertain = true;
         journal.charges_unconfirmed = true;
@@ -252,8 +255,11 @@ impl LocalJournal {
 
     /// Removes a take that was rolled back.
     pub(super) fn rolled_back(&self, request: RequestId) {
-        let mut state = self.state.lock();
-        state.uncertain_takes.remove(&request);
+        let (mut state, now) = (self.state.lock(), clock::instant());
+        if let Some(lease) = state.uncertain_takes.remove(&request) {
+            state.rolled_back.push_back((lease, now));
+        }
+        state.forget_rollbacks(now);
         state.open.remove(&request);
     }
 
@@ -268,6 +274,28 @@ impl LocalJournal {
 }
 
 impl State {
+    /// Makes the takes that were rolled back recently uncertain again: Redis may have lost the rollback and kept the
+    /// take, which would be charged as abandoned.
+    fn repeat_rollbacks(&mut self, partition: Partition) {
+        self.forget_rollbacks(clock::instant());
+        let is_elsewhere = |(lease, _): &(Lease, Instant)| Partition::of(lease.user) != partition;
+        let (elsewhere, repeated) = self.rolled_back.drain(..).partition(is_elsewhere);
+        self.rolled_back = elsewhere;
+        let repeated: VecDeque<(Lease, Instant)> = repeated;
+        self.uncertain_takes.extend(repeated.into_iter().map(|(lease, _)| (lease.request, lease)));
+    }
+
+    fn forget_rollbacks(&mut self, now: Instant) {
+        let is_past = |(_, since): &(Lease, Instant)| {
+            now.saturating_duration_since(*since) >= CONFIRMED_RETENTION
+        };
+        while self.rolled_back.len() > SENT_CHARGES_LIMIT
+            || self.rolled_back.front().is_some_and(is_past)
+        {
+            self.rolled_back.pop_front();
+        }
+    }
+
     fn journal(&mut self, partition: Partition) -> &mut PartitionJournal {
         self.partitions.entry(partition).or_default()
     }
@@ -297,5 +325,58 @@ impl SentCharge {
             None => true,
             Some(watermark) => polled.is_some_and(|polled| polled.epoch != watermark.epoch),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::day::Day;
+    use domain::id::UserId;
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    fn lease(user: UserId) -> Lease {
+        let at = Timestamp::UNIX_EPOCH;
+        domain::testing::lease(user, "key", Day::at(at, &TimeZone::UTC), at)
+    }
+
+    #[test]
+    fn a_rollback_that_redis_may_have_lost_is_repeated_in_its_partition() {
+        let journal = LocalJournal::default();
+        let (one, other) = (UserId::new(), UserId::new());
+        let leases = [lease(one), lease(other)];
+        for lease in &leases {
+            journal.add_uncertain_take(lease.clone());
+            journal.rolled_back(lease.request);
+        }
+        assert!(journal.uncertain_takes().is_empty());
+        let partition = Partition::of(one);
+        let expected: HashSet<RequestId> = leases
+            .iter()
+            .filter(|lease| Partition::of(lease.user) == partition)
+            .map(|lease| lease.request)
+            .collect();
+        for _ in 0..2 {
+            journal.mark_all_unconfirmed(partition);
+            let again: HashSet<RequestId> =
+                journal.uncertain_takes().iter().map(|lease| lease.request).collect();
+            assert_eq!(again, expected);
+            for request in again {
+                journal.rolled_back(request);
+            }
+        }
+    }
+
+    #[test]
+    fn rollbacks_are_forgotten_in_time() {
+        let journal = LocalJournal::default();
+        let lease = lease(UserId::new());
+        journal.add_uncertain_take(lease.clone());
+        journal.rolled_back(lease.request);
+        let later = clock::instant() + CONFIRMED_RETENTION;
+        journal.state.lock().forget_rollbacks(later);
+        journal.mark_all_unconfirmed(Partition::of(lease.user));
+        assert!(journal.uncertain_takes().is_empty());
     }
 }

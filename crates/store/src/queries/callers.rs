@@ -1,7 +1,7 @@
 //! The caller record behind each key, and the users who changed.
 
 use super::dialect::{self, Backend};
-use super::keys::KeyStateRow;
+use super::key_rows::KeyStateRow;
 use super::plans::LimitsRow;
 use crate::StoreError;
 use crate::callers::{Callers, ChangeFeed, Changed, Changes, CommitStamp};

@@ -8,6 +8,7 @@ mod callers;
 mod erasure;
 mod history;
 mod keys;
+mod key_rows;
 mod ledger;
 mod maintenance;
 mod one_time_links;

@@ -215,8 +215,8 @@ async fn redeem(
         .map_err(StoreError::from)?;
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
     if link.purpose == LinkPurpose::ResetPassword && found.user.email_verified_at.is_none() {
-        // Until now the address may have been another person's claim, whose second factor must not lock out the
-        // owner, and whose keys must not work on the owner's account.
+        // Another person may have registered with this address. That person's second factor must not lock out the
+        // owner of the address, nor that person's keys call on the owner's account.
         second_factors::remove_audited(tx, user, &by).await?;
         keys::revoke_all(tx, user, &by).await?;
     }

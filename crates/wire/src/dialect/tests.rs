@@ -96,19 +96,43 @@ proptest! {
     }
 
     #[test]
-    fn anything_passes(text in "[\\[\\]{}\",:a-z ]{0,60}") {
-        let bodies = [
-            text.clone(),
-            format!("{{\"tools\":[{{\"type\":\"namespace\",\"tools\":{text}}}]}}"),
-            format!("{{\"tools\":[{{\"type\":\"function\",\"parameters\":{{\"oneOf\":{text}}}}}]}}"),
-        ];
-        for body in bodies {
-            let request = Dialect::Xai.of_request(Surface::Responses, body.as_bytes(), TAKES_EFFORT);
-            let was_json = serde_json::from_str::<Value>(&body).is_ok();
-            prop_assert_eq!(serde_json::from_slice::<Value>(&request.body).is_ok(), was_json);
+    fn what_was_json_is_json_afterwards(
+        values in prop::collection::vec(prop::sample::select(ODD_VALUES), 0..6),
+        member in prop::sample::select(vec!["tools", "input", "tool_choice", "reasoning", "metadata"]),
+    ) {
+        let list = format!("[{}]", values.join(","));
+        for value in values.into_iter().chain([&*list]) {
+            let nested = format!("[{{\"type\":\"namespace\",\"name\":\"n\",\"tools\":{value}}}]");
+            let schema = format!("[{{\"type\":\"function\",\"parameters\":{{\"oneOf\":{value}}}}}]");
+            for value in [value, &nested, &schema] {
+                let body = format!("{{\"{member}\":{value},\"client_metadata\":{value}}}");
+                prop_assert!(serde_json::from_str::<Value>(&body).is_ok(), "{body}");
+                let options = DialectOptions { takes_effort: false };
+                let request = Dialect::Xai.of_request(Surface::Responses, body.as_bytes(), options);
+                let sent: Value = serde_json::from_slice(&request.body).unwrap();
+                prop_assert!(sent.get("client_metadata").is_none(), "{body}");
+            }
         }
     }
 }
+
+const ODD_VALUES: &[&str] = &[
+    "null",
+    "true",
+    "-1e9",
+    "\"\"",
+    "\"auto\"",
+    "[]",
+    "{}",
+    "[[{}]]",
+    "{\"type\":3}",
+    "{\"type\":\"namespace\"}",
+    "{\"type\":\"function\",\"name\":\"f\",\"parameters\":[]}",
+    "{\"type\":\"web_search\",\"external_web_access\":false}",
+    "{\"type\":\"reasoning\",\"content\":null}",
+    "{\"type\":\"function_call\",\"name\":\"a__b\"}",
+    "{\"effort\":\"high\"}",
+];
 
 #[test]
 fn a_search_of_cached_pages_never_becomes_a_live_one() {

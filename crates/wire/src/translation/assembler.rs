@@ -85,7 +85,7 @@ impl Assembler {
         self.progress >= Progress::Stopped
     }
 
-    /// Takes the next step of the reply. Steps behind the last one are ignored.
+    /// Takes the next event of the reply. Events after the last one are ignored.
     pub fn push(&mut self, event: ReplyEvent<'_>, writer: Writer<'_>, out: &mut Vec<u8>) {
         if self.has_ended() {
             return;

@@ -3,8 +3,6 @@
 use super::event::Failure;
 use super::json_writer::JsonWriter;
 use super::object::Object;
-use crate::error::ErrorBody;
-use crate::surface::Surface;
 
 impl Failure {
     /// Reads `error` objects and the flat form of `event: error`.
@@ -43,32 +41,4 @@ impl Failure {
             "api_error"
         }
     }
-}
-
-/// The body of an error reply in the shape of `to`. One that has this shape already stays as it is.
-pub(super) fn translate(to: Surface, status: u16, body: &[u8]) -> Vec<u8> {
-    let object = crate::json::object_text(body).and_then(Object::read);
-    let is_openai =
-        object.as_ref().is_some_and(|object| object.object_leniently("error").has("message"));
-    if is_openai && to != Surface::Messages {
-        return body.to_vec();
-    }
-    let object = object.unwrap_or_default();
-    let failure = Failure::read(&object);
-    if to == Surface::Messages {
-        let details = object.object_leniently("error").get("details");
-        let error = ErrorBody {
-            message: failure.message,
-            kind: "server_error",
-            param: None,
-            code: None,
-            details: details.and_then(|raw| serde_json::from_str(raw.get()).ok()),
-        };
-        return to.error(status, &error).into_bytes();
-    }
-    let mut out = Vec::new();
-    JsonWriter::object(&mut out, |body| {
-        body.child("error", |error| failure.write_openai(error));
-    });
-    out
 }

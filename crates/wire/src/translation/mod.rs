@@ -171,7 +171,7 @@ impl ReplyTranslation {
     /// Translates a whole reply.
     ///
     /// # Errors
-    /// When the body is no reply of the upstream's surface: the body of an error goes to [`Self::error`].
+    /// The body is not a reply of the upstream's surface, is an error, or is too large.
     pub fn reply(&self, body: &[u8]) -> Result<Vec<u8>, TranslationError> {
         let object = json::object_text(body).and_then(Object::read);
         let object = object.ok_or_else(|| {
@@ -197,12 +197,6 @@ impl ReplyTranslation {
             )),
             None => Ok(self.write(&assembler.reply)),
         }
-    }
-
-    /// Translates the body of an error reply with this status. The status stays.
-    #[must_use]
-    pub fn error(&self, status: u16, body: &[u8]) -> Vec<u8> {
-        failure::translate(self.from, status, body)
     }
 
     /// The translation of the reply as a stream.

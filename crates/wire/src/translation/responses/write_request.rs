@@ -206,7 +206,7 @@ fn write_function(function: &Function<'_>, object: &mut JsonWriter<'_>) {
         Some(parameters) => object.raw("parameters", parameters),
         None => object.json("parameters", r#"{"type":"object","properties":{}}"#),
     };
-    // Responses are strict unless told otherwise; the other surfaces are not.
+    // On responses, schemas are strict by default; on the other surfaces they are not.
     object.flag("strict", function.strict.unwrap_or(false));
 }
 

@@ -12,6 +12,7 @@ use crate::translation::sse_writer;
 pub(in crate::translation) struct ResponseStream {
     frame: ResponseFrame,
     next_number: u64,
+    has_started: bool,
     /// The reasoning item with a summary part that is open.
     summary: Option<usize>,
     /// The item that grew last, and its id.
@@ -20,7 +21,8 @@ pub(in crate::translation) struct ResponseStream {
 
 impl ResponseStream {
     pub fn new(frame: ResponseFrame) -> Self {
-        Self { frame, next_number: 0, summary: None, id: (usize::MAX, String::new()) }
+        let id = (usize::MAX, String::new());
+        Self { frame, next_number: 0, has_started: false, summary: None, id }
     }
 
     fn event(
@@ -183,6 +185,7 @@ fn number(index: usize) -> u64 {
 
 impl StreamWriter for ResponseStream {
     fn started(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        self.has_started = true;
         for name in ["response.created", "response.in_progress"] {
             self.response_event(out, name, reply, (Status::InProgress, None));
         }
@@ -234,6 +237,10 @@ impl StreamWriter for ResponseStream {
     }
 
     fn failed(&mut self, reply: &Reply, failure: &Failure, out: &mut Vec<u8>) {
+        // Clients expect `response.created` before any other event.
+        if !self.has_started {
+            self.started(reply, out);
+        }
         self.response_event(out, "response.failed", reply, (Status::Failed, Some(failure)));
     }
 }

@@ -144,20 +144,31 @@ fn comments_pass() {
 }
 
 #[test]
-fn errors_are_written_in_the_callers_shape() {
-    let body = br#"{"error":{"message":"No.","type":"invalid_request_error","param":"input","code":null,"details":{"left":4}}}"#;
-    for (from, to) in PAIRS {
-        let error = reply_translation(from, to).error(429, body);
-        if from == Surface::Messages {
-            let error: Value = serde_json::from_slice(&error).unwrap();
-            let expected =
-                json!({"type": "rate_limit_error", "message": "No.", "details": {"left": 4}});
-            assert_eq!(error, json!({"type": "error", "error": expected}));
-        } else {
-            assert_eq!(error, body);
-        }
-        assert!(!reply_translation(from, to).error(500, b"<html>").is_empty());
-    }
+fn a_response_that_fails_at_once_is_created_first() {
+    let stream =
+        stream(reply_translation(Surface::Responses, Surface::ChatCompletions), GATEWAY_ERROR, 9);
+    let kinds: Vec<_> = data(&stream).iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(kinds, ["response.created", "response.in_progress", "response.failed"]);
+}
+
+const GATEWAY_ERROR: &str =
+    "data: {\"error\":{\"message\":\"It broke.\",\"type\":\"server_error\"}}\n\n";
+
+#[test]
+fn a_stop_of_chat_is_found_in_a_response() {
+    let request = json!({"model": "m", "stream": true, "stop": ["</b>"], "messages": [{"role": "user", "content": "Hi"}]});
+    let translated =
+        super::translate(Surface::ChatCompletions, Surface::Responses, &request).unwrap();
+    let delta = json!({"type": "response.output_text.delta", "output_index": 0, "delta": "yes</b>and more"});
+    let completed = json!({"type": "response.completed", "response": {"output": []}});
+    let stream = stream(translated.reply, &format!("data: {delta}\n\ndata: {completed}\n\n"), 11);
+    let chunks = data(&stream);
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(text, "yes", "{stream}");
+    assert!(stream.contains("\"finish_reason\":\"stop\""), "{stream}");
 }
 
 #[test]
