@@ -8,12 +8,12 @@ use super::layers::{Environment as Variables, Layers};
 use super::network_types::BaseUrl;
 use super::types::{CaFile, Seconds, SurfaceList, TokenPrice};
 use super::value::{Field, FromConfig, RawValue};
-use super::{Environment, MissingKey, raw};
+use super::{Environment, MissingKey, fallbacks, raw};
 use crate::upstream::catalog::{
-    Catalog, Model, ModelNames, PriceStep, Prices, Route, Timeouts, Upstream,
+    Catalog, Fallbacks, Model, ModelNames, PriceStep, Prices, Route, Timeouts, Upstream,
 };
 use domain::secret::Secret;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::surface::Surface;
@@ -21,6 +21,7 @@ use wire::surface::Surface;
 /// Defaults of upstreams; `config/default.toml` shows the same values.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(10);
+const FIRST_EVENT_TIMEOUT: Duration = Duration::from_mins(1);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
 const QUEUE_LENGTH: u32 = 1_000;
@@ -149,14 +150,14 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
         timeouts: Timeouts {
             connect: wait(upstream.connect_timeout.as_ref(), CONNECT_TIMEOUT),
             first_byte: wait(upstream.first_byte_timeout.as_ref(), FIRST_BYTE_TIMEOUT),
+            first_event: pause(upstream.first_event_timeout.as_ref())
+                .unwrap_or(Some(FIRST_EVENT_TIMEOUT)),
             idle: wait(upstream.idle_timeout.as_ref(), IDLE_TIMEOUT),
         },
         max_in_flight: said(upstream.max_in_flight.as_ref()).map_or(MAX_IN_FLIGHT, |n| n.0),
         queue_length: said(upstream.queue_length.as_ref()).map_or(QUEUE_LENGTH, |n| n.0),
         queue_timeout: wait(upstream.queue_timeout.as_ref(), QUEUE_TIMEOUT),
-        probe: said(upstream.probe_interval.as_ref())
-            .map(|every| every.0)
-            .filter(|every| !every.is_zero()),
+        probe: pause(upstream.probe_interval.as_ref()).flatten(),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
         dialect: said(upstream.dialect.as_ref()).unwrap_or_default(),
         on_hang_up: said(upstream.on_hang_up.as_ref()),
@@ -188,6 +189,9 @@ fn models(
             usable.push(Arc::new(meaning(model, routes)));
         }
     }
+    for model in models {
+        fallbacks::check(model, (models, &usable), origin)?;
+    }
     Ok((usable, names))
 }
 
@@ -201,9 +205,14 @@ fn routes(
         let problem = format!("the model `{id}` needs at least one entry in `upstreams`");
         return Err(origin.error(&model.id.span, problem));
     }
-    let mut routes = Vec::new();
+    let mut routes: Vec<Route> = Vec::new();
+    let mut named = HashSet::new();
     for route in &model.upstreams {
         let name = route.name.value.0.as_str();
+        if !named.insert(name) {
+            let problem = format!("the model `{id}` names the upstream `{name}` twice");
+            return Err(origin.error(&route.name.span, problem));
+        }
         let Some(upstream) = upstreams.get(name) else {
             let problem = format!(
                 "the model `{id}` refers to the upstream `{name}`, which is not in [[upstreams]]"
@@ -241,6 +250,11 @@ fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
         prompt_overhead_tokens: said(model.prompt_overhead_tokens.as_ref()).map_or(0, |n| n.0),
         created: said(model.created.as_ref()).map_or(0, |c| c.0),
         owned_by,
+        first_event_timeout: pause(model.first_event_timeout.as_ref()),
+        fallbacks: Fallbacks {
+            context: said(model.context_fallback.as_ref()).map(|id| id.0.into()),
+            content: said(model.content_fallback.as_ref()).map(|id| id.0.into()),
+        },
         routes,
     }
 }
@@ -270,8 +284,13 @@ fn step(
     }
 }
 
-fn said<T: Clone>(field: Option<&Field<T>>) -> Option<T> {
+pub(super) fn said<T: Clone>(field: Option<&Field<T>>) -> Option<T> {
     field.map(|f| f.value.clone())
+}
+
+/// A configured time; inside, `None` = 0, which turns it off.
+fn pause(field: Option<&Field<Seconds<0>>>) -> Option<Option<Duration>> {
+    said(field).map(|seconds| Some(seconds.0).filter(|time| !time.is_zero()))
 }
 
 fn wait(field: Option<&Field<Seconds<1>>>, otherwise: Duration) -> Duration {

@@ -13,6 +13,7 @@ mod network_types;
 mod choices;
 mod resolve;
 mod catalog;
+mod fallbacks;
 mod database;
 mod plans;
 pub mod mail;

@@ -91,6 +91,9 @@ fn of_model(model: &Model) -> SectionReport {
         setting("translate", model.translates),
         setting("reasoning_effort", model.takes_effort),
         setting("upstreams", routes.join(",")),
+        setting("first_event_timeout", first_event_timeout(model)),
+        setting("context_fallback", model.fallbacks.context.as_deref().unwrap_or_default()),
+        setting("content_fallback", model.fallbacks.content.as_deref().unwrap_or_default()),
         setting("context_tokens", model.context_tokens),
         setting("output_tokens", model.output_tokens),
         setting("hidden_reasoning", model.hidden_reasoning),
@@ -104,6 +107,12 @@ fn of_model(model: &Model) -> SectionReport {
         name: format!("models.{}", model.id),
         settings: settings.into_iter().chain(prices).collect(),
     }
+}
+
+/// In seconds, 0 if it is off, and nothing if that of the upstreams applies.
+fn first_event_timeout(model: &Model) -> String {
+    let timeout = model.first_event_timeout.map(Option::unwrap_or_default);
+    timeout.map_or_else(String::new, |timeout| timeout.as_secs_f64().to_string())
 }
 
 /// Splits `key=value key=value` at the spaces that are neither in quotes nor in brackets.

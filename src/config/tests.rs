@@ -222,6 +222,27 @@ fn tables_must_fit_together() {
         ),
         (format!("{keyed}{}", model("m", "v")), "line 7: the model `m` refers to the upstream `v`"),
         (format!("{keyed}{keyed}"), "line 6: the upstream name `u` is used twice"),
+        (
+            format!("{keyed}{}", model("m", "u"))
+                .replace("upstreams = [", "upstreams = [{ name = \"u\" }, "),
+            "the model `m` names the upstream `u` twice",
+        ),
+        (
+            format!("{keyed}{}context_fallback = \"n\"\n", model("m", "u")),
+            "context_fallback of the model `m`: `n` is not the id of a model",
+        ),
+        (
+            format!("{keyed}{}content_fallback = \"m\"\n", model("m", "u")),
+            "content_fallback of the model `m`: `m` is the model itself",
+        ),
+        (
+            format!(
+                "{keyed}{}context_fallback = \"n\"\n{}hidden_reasoning = true\n",
+                model("m", "u"),
+                model("n", "u")
+            ),
+            "context_fallback of the model `m`: `n` has hidden_reasoning",
+        ),
         (format!("{keyed}{0}{0}", model("m", "u")), "the model id or alias `m` is used twice"),
         (format!("{good}{plan}"), "the plan id `p` is used twice"),
         (format!("{good}time_zone = \"Mars/Base\"\n"), "expected an IANA time zone"),

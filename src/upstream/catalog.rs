@@ -89,6 +89,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request sent to the reply's head.
     pub first_byte: Duration,
+    /// From the request to the first content of a stream, where another upstream may serve the call; `None` = no
+    /// limit. A model may have its own.
+    pub first_event: Option<Duration>,
     /// Between two reads of the reply's body.
     pub idle: Duration,
 }
@@ -107,6 +110,9 @@ pub struct Model {
     pub translates: bool,
     /// In order of preference, or ranked by weight.
     pub routes: Vec<Route>,
+    /// Overrides the upstreams' `first_event` timeout; `Some(None)` = no limit.
+    pub first_event_timeout: Option<Option<Duration>>,
+    pub fallbacks: Fallbacks,
     /// Prompt and output together, in tokens.
     pub context_tokens: u64,
     /// Most output tokens of one choice, where the caller names none.
@@ -124,6 +130,15 @@ pub struct Model {
     /// Unix seconds, as `/v1/models` shows it.
     pub created: i64,
     pub owned_by: String,
+}
+
+/// Models, by id, that take over calls that a model's upstreams refuse.
+#[derive(Debug, Clone, Default)]
+pub struct Fallbacks {
+    /// For prompts that are too long for the model.
+    pub context: Option<Arc<str>>,
+    /// For requests that the content rules of the upstream forbid.
+    pub content: Option<Arc<str>>,
 }
 
 /// An upstream that serves a model.
@@ -164,6 +179,15 @@ impl Upstream {
     #[must_use]
     pub fn offers(&self, surface: Surface) -> bool {
         self.surfaces.contains(&surface)
+    }
+}
+
+impl Model {
+    /// The dialect of its upstreams. Of several dialects the first that is not OpenAI's applies to all of them.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        let mut dialects = self.routes.iter().map(|route| route.upstream.dialect);
+        dialects.find(|dialect| *dialect != Dialect::OpenAi).unwrap_or_default()
     }
 }
 

@@ -5,12 +5,13 @@
 //! connection (that is how a call is cancelled); one that was read to its end may be released.
 
 use super::breaker::Breaker;
+use super::caller_rests::CallerRests;
 use super::catalog::Upstream;
 use super::concurrency::{FairLimiter, Permit};
 use super::cooldown::Cooldowns;
 use super::drains::Drains;
 use super::exchange::Connection;
-pub use super::exchange::{BodyError, Exchange, SendError};
+pub use super::exchange::{BodyError, Exchange, ReadAhead, SendError};
 use super::idle_pool::IdlePool;
 use super::recent_calls::RecentCalls;
 use bytes::Bytes;
@@ -60,6 +61,8 @@ pub struct UpstreamClient {
     pub recent: RecentCalls,
     /// Models that are cooling down after a 429.
     pub cooldowns: Cooldowns,
+    /// Callers to whom it did not respond in time.
+    pub caller_rests: CallerRests,
     /// Bounds the calls in flight.
     pub limiter: Arc<FairLimiter>,
     /// Bounds the drained calls of each user.
@@ -171,6 +174,7 @@ impl UpstreamClient {
             breaker: Arc::default(),
             recent: RecentCalls::default(),
             cooldowns: Cooldowns::default(),
+            caller_rests: CallerRests::default(),
             limiter,
             drains,
             refuses_account: AtomicBool::new(false),

@@ -78,6 +78,15 @@ pub enum BodyError {
     Broken(&'static str),
 }
 
+/// What [`Exchange::read_ahead`] found.
+pub enum ReadAhead {
+    Bytes(Bytes),
+    /// The body is complete, or broken off.
+    End,
+    /// The upstream stopped sending.
+    Idle,
+}
+
 /// A connection to an upstream.
 pub(super) struct Connection {
     pub address: SocketAddr,
@@ -264,13 +273,17 @@ impl Exchange {
         }
     }
 
-    /// Reads on and returns what came, which [`Exchange::next`] will return in its turn; `None` at
-    /// the end, whatever its kind. Safe to drop before it is ready.
-    pub async fn read_ahead(&mut self) -> Option<Bytes> {
+    /// Reads on and returns what came, which [`Exchange::next`] will return in its turn. Safe to drop before it is
+    /// ready.
+    pub async fn read_ahead(&mut self) -> ReadAhead {
         let read = self.read().await;
-        let bytes = read.as_ref().ok().cloned().flatten();
+        let ahead = match &read {
+            Ok(Some(bytes)) => ReadAhead::Bytes(bytes.clone()),
+            Err(BodyError::Idle) => ReadAhead::Idle,
+            Ok(None) | Err(BodyError::Broken(_)) => ReadAhead::End,
+        };
         self.ahead.push_back(read);
-        bytes
+        ahead
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {

@@ -1,6 +1,7 @@
 //! The upstreams of the gateway: their catalog, and a client for each.
 
 pub mod breaker;
+pub mod caller_rests;
 pub mod catalog;
 pub mod client;
 pub mod concurrency;

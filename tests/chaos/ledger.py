@@ -67,10 +67,14 @@ class LedgerCheck:
         missing = [request for request in begun if request not in self.row]
         found["no row for a call that was begun"] += [r for r in missing if not self.taken_along(r)]
         self.lost = [request for request in missing if self.taken_along(request)]
+        # Redis kept the reservation and lost the charge: what is left is charged as abandoned.
+        abandoned = {row["id"] for row in self.rows if row["status"] == "abandoned"}
+        whole = {call.request for call in self.calls if call.complete}
+        self.lost += [request for request in abandoned & whole if self.taken_along(request)]
         ids = Counter(row["id"] for row in self.rows), Counter(call.request for call in self.calls if call.request)
         found["a request twice"] += [request for each in ids for request, times in each.items() if times > 1]
         for call in self.calls:
-            if call.complete and call.request in self.row:
+            if call.complete and call.request in self.row and call.request not in self.lost:
                 wrong = self.wrong(call, self.row[call.request], self.said.get(call.request))
                 if wrong:
                     found["a whole answer charged wrongly"].append((call.request, wrong, call.fault))
@@ -92,7 +96,7 @@ class LedgerCheck:
         return all(row[count] == said[count] or grows and row[count] < said[count] for count in COUNTS)
 
     def taken_along(self, request):
-        """Whether Redis lost it, and the gateway that remembered it died as well."""
+        """Whether Redis lost it or its charge, and the gateway that remembered it died as well."""
         began = next((call.began for call in self.calls if call.request == request), None)
         if began is None:
             began = self.said[request]["began_ms"] / 1000

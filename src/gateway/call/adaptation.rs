@@ -109,15 +109,13 @@ fn translate(
     Ok((translated.body, translated.reply))
 }
 
-/// The body in the dialect of the model's upstreams, and how names in the reply are restored. Of several dialects
-/// the first that is not OpenAI's applies to all of them.
+/// The body in the dialect of the model's upstreams, and how names in the reply are restored.
 fn in_dialect<'a>(
     model: &Model,
     surface: Surface,
     body: Cow<'a, [u8]>,
 ) -> (Cow<'a, [u8]>, Option<DialectReply>) {
-    let mut dialects = model.routes.iter().map(|route| route.upstream.dialect);
-    let dialect = dialects.find(|dialect| *dialect != Dialect::OpenAi).unwrap_or_default();
+    let dialect = model.dialect();
     let has_rules = dialect == Dialect::Xai && surface == Surface::Responses;
     let is_personal = || PERSONAL.iter().any(|name| memmem::find(&body, name).is_some());
     if !has_rules && model.takes_effort && !is_personal() {

@@ -1,8 +1,9 @@
 //! One attempt at one upstream: sends the request, and reads the head of the response or the failure.
 
+use crate::gateway::call::cancellation::Cancellation;
 use crate::gateway::call::end::EndReason;
 use crate::gateway::call::forward::{Forwarding, UpstreamResponse, stopped};
-use crate::gateway::call::response_prefix::ResponsePrefix;
+use crate::gateway::call::response_prefix::{Beginning, ResponsePrefix};
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::UpstreamFailure;
 use crate::upstream::catalog::Route;
@@ -12,11 +13,12 @@ use crate::upstream::client::{
 use crate::upstream::concurrency::Permit;
 use crate::upstream::recent_calls::Failure;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::OptionFuture;
 use http::Method;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use system::clock;
 use telemetry::labels::AccountProblem;
 use telemetry::metrics::Metrics;
@@ -38,6 +40,8 @@ pub(crate) enum Attempt {
     Failed {
         failure: UpstreamFailure,
         blame: FaultOwner,
+        /// What the error of the upstream was about, if it sent one.
+        fault: Option<Fault>,
         /// The same upstream may be tried once more: it was not reached, or failed at once.
         may_retry: bool,
         /// It is `stream_options` that it does not take.
@@ -49,7 +53,15 @@ impl Attempt {
     /// The upstream is to blame, whatever the request.
     fn upstream_failed(failure: UpstreamFailure, may_retry: bool) -> Self {
         let blame = FaultOwner::Upstream;
-        Self::Failed { failure, blame, may_retry, refuses_stream_options: false }
+        Self::Failed { failure, blame, fault: None, may_retry, refuses_stream_options: false }
+    }
+
+    /// The upstream was silent too long; `is_sent` if it has the whole request.
+    fn silent(client: &UpstreamClient, is_sent: bool) -> Self {
+        record(client, "first_event_timeout", None);
+        let failure =
+            if is_sent { UpstreamFailure::FirstByteTimeout } else { UpstreamFailure::Closed };
+        Self::upstream_failed(failure, false)
     }
 }
 
@@ -65,6 +77,33 @@ pub(crate) enum FaultOwner {
         rest: Option<Duration>,
     },
     Upstream,
+}
+
+/// How long an attempt waits for an upstream that is silent.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Another upstream can have the call.
+    may_fail_over: bool,
+    /// When that one is tried, unless the stream has begun.
+    silent_at: Option<tokio::time::Instant>,
+}
+
+impl Patience {
+    /// Resolves when the call is stopped, or, with `None`, when the upstream has been silent too long.
+    async fn interrupted(
+        self,
+        session: &mut Session,
+        cancellation: &Cancellation,
+    ) -> Option<EndReason> {
+        let Some(silent_at) = self.silent_at else {
+            return Some(stopped(session, cancellation).await);
+        };
+        tokio::select! {
+            biased;
+            by = stopped(session, cancellation) => Some(by),
+            () = tokio::time::sleep_until(silent_at) => None,
+        }
+    }
 }
 
 impl FaultOwner {
@@ -87,8 +126,9 @@ impl Forwarding<'_> {
         route: &Route,
         client: &Arc<UpstreamClient>,
         permit: Permit,
+        may_fail_over: bool,
     ) -> Attempt {
-        let attempt = self.attempt_once(session, route, client, permit).await;
+        let attempt = self.attempt_once(session, route, client, permit, may_fail_over).await;
         let Attempt::Failed { refuses_stream_options: true, .. } = &attempt else { return attempt };
         // The caller's own members may be what the upstream refuses, or that there are any without a stream:
         // other users must not lose reported usage for it.
@@ -100,7 +140,7 @@ impl Forwarding<'_> {
         }
         let Some(permit) = client.limiter.try_acquire() else { return attempt };
         client.refuses_stream_options.store(true, Ordering::Relaxed);
-        let retried = self.attempt_once(session, route, client, permit).await;
+        let retried = self.attempt_once(session, route, client, permit, may_fail_over).await;
         if matches!(retried, Attempt::Failed { .. }) {
             // Something else is wrong with the request.
             client.refuses_stream_options.store(false, Ordering::Relaxed);
@@ -126,14 +166,22 @@ impl Forwarding<'_> {
         route: &Route,
         client: &Arc<UpstreamClient>,
         permit: Permit,
+        may_fail_over: bool,
     ) -> Attempt {
         let request = self.outgoing(route, client);
         let sent_at = clock::instant();
-        let called = client.call(permit, request, stopped(session, self.cancellation)).await;
+        let patience = self.patience(route, sent_at, may_fail_over);
+        let interrupted = patience.interrupted(session, self.cancellation);
+        let called = client.call(permit, request, interrupted).await;
         let upstream = &route.upstream.name;
         let mut exchange = match called {
             Ok(exchange) => exchange,
-            Err(CallError::Cancelled { by, pending }) => return Attempt::Stopped { by, pending },
+            Err(CallError::Cancelled { by: Some(by), pending }) => {
+                return Attempt::Stopped { by, pending };
+            }
+            Err(CallError::Cancelled { by: None, pending }) => {
+                return Attempt::silent(client, pending.is_some());
+            }
             Err(CallError::Failed(error)) => {
                 record(client, error.as_str(), None);
                 return self.no_response(upstream, &error);
@@ -150,9 +198,14 @@ impl Forwarding<'_> {
             record(client, "compressed", Some(exchange.status().as_u16()));
             return Attempt::upstream_failed(UpstreamFailure::BadReply, false);
         }
-        if let Some(error) = self.error_at_first(session, &mut exchange).await {
-            let (is_large, retry_after) = (false, None);
-            return self.refused(error, client, (200, retry_after), is_large);
+        match self.beginning(session, &mut exchange, patience).await {
+            Beginning::Reply => {}
+            Beginning::Error(error) => return self.refused(*error, client, (200, None), false),
+            Beginning::Broken => {
+                record(client, "broken_response", Some(exchange.status().as_u16()));
+                return Attempt::upstream_failed(UpstreamFailure::BadReply, false);
+            }
+            Beginning::Silent => return Attempt::silent(client, true),
         }
         client.refuses_account.store(false, Ordering::Relaxed);
         let (client, upstream) = (Arc::clone(client), Arc::clone(upstream));
@@ -172,28 +225,51 @@ impl Forwarding<'_> {
         Attempt::upstream_failed(failure(error), unsent)
     }
 
-    /// Reads ahead until the reply has begun, and returns the error it begins with, if it does. No
-    /// byte has gone to the caller by then, so another upstream may still have the call.
-    async fn error_at_first(
+    /// How long an attempt at `route` may be silent.
+    fn patience(&self, route: &Route, sent_at: Instant, may_fail_over: bool) -> Patience {
+        let timeout = self.reservation.model.first_event_timeout;
+        let timeout = timeout.unwrap_or(route.upstream.timeouts.first_event);
+        let applies = may_fail_over && self.request.stream;
+        let silent_at = timeout.filter(|_| applies).map(|timeout| (sent_at + timeout).into());
+        Patience { may_fail_over, silent_at }
+    }
+
+    /// Reads ahead until the reply has begun. No byte of it has gone to the caller by then, so another upstream may
+    /// still have the call.
+    async fn beginning(
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
-    ) -> Option<UpstreamError> {
-        let mut response_prefix = ResponsePrefix::new(self.request, exchange, self.event_bytes);
-        let hold = tokio::time::sleep(response_prefix.max_wait(self.hold));
-        let stopped = stopped(session, self.cancellation);
-        tokio::pin!(hold, stopped);
+        patience: Patience,
+    ) -> Beginning {
+        let mut prefix =
+            ResponsePrefix::new(self.request, exchange, self.event_bytes, patience.may_fail_over);
+        let hold = clock::instant() + prefix.max_wait(self.hold);
+        // With a deadline of its own, the caller is kept waiting by keep-alive comments.
+        let hold = match (patience.silent_at, &self.cancellation.early) {
+            (Some(_), Some(early)) if prefix.is_stream() => {
+                early.begin_at(hold.into());
+                None
+            }
+            _ => Some(tokio::time::sleep_until(hold.into())),
+        };
+        let hold = OptionFuture::from(hold);
+        let interrupted = patience.interrupted(session, self.cancellation);
+        tokio::pin!(hold, interrupted);
         loop {
             let read = tokio::select! {
                 biased;
                 // First, because what has come needs no timer.
                 read = exchange.read_ahead() => read,
-                // Whoever relays the reply finds out the same, and settles it.
-                _ = &mut stopped => return None,
-                () = &mut hold => return None,
+                by = &mut interrupted => match by {
+                    // Whoever relays the reply finds out the same, and settles it.
+                    Some(_) => return Beginning::Reply,
+                    None => return Beginning::Silent,
+                },
+                Some(()) = &mut hold => return Beginning::Reply,
             };
-            if let ControlFlow::Break(error) = response_prefix.take(read.as_deref()) {
-                return error;
+            if let ControlFlow::Break(beginning) = prefix.take(&read) {
+                return beginning;
             }
         }
     }
@@ -241,6 +317,7 @@ impl Forwarding<'_> {
                 retry_after: retry_after.filter(|_| blame != FaultOwner::Caller),
             },
             blame,
+            fault: Some(error.fault),
             may_retry,
         }
     }

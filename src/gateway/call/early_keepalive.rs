@@ -1,7 +1,8 @@
-//! Keep-alive bytes before the upstream responds, if `limits.early_keepalive` is set.
+//! Keep-alive bytes before there is anything of a reply: if `limits.early_keepalive` is set, and for a stream whose
+//! upstream is silent and may be given up for another one.
 //!
 //! Once the head of a stream is sent, its status cannot be taken back: what fails or is refused later is an
-//! event of the stream, and the reply ends as one that was cut. Without the setting none of this exists.
+//! event of the stream, and the reply ends as one that was cut.
 
 use crate::config::Limits;
 use crate::gateway::headers;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
 use tokio::time::Instant;
-use wire::request::Request;
 
 /// Exactly a comment and a blank line: anything else breaks some SDK's parser.
 pub(crate) const KEEPALIVE: &[u8] = b": keep-alive\n\n";
@@ -45,11 +45,21 @@ pub enum Sent {
 }
 
 impl EarlyKeepalive {
-    /// A reply that begins with `head` and a comment at `due`, unless it has another beginning by then.
+    /// A reply that begins with `head` and a comment at `due`, unless it has another beginning by then; without
+    /// `due`, once [`EarlyKeepalive::begin_at`] sets it.
     #[must_use]
-    pub fn new(head: ResponseHead, due: Instant, every: Option<Duration>) -> Self {
-        let state = State { head: Some(head), due: Some(due), is_writing: false };
+    pub fn new(head: ResponseHead, due: Option<Instant>, every: Option<Duration>) -> Self {
+        let state = State { head: Some(head), due, is_writing: false };
         Self { every, state: Mutex::new(state) }
+    }
+
+    /// Begins at `due`, unless an earlier time is set. Takes effect on later calls of
+    /// [`EarlyKeepalive::keep_alive`].
+    pub fn begin_at(&self, due: Instant) {
+        let mut state = self.state.lock();
+        if state.head.is_some() {
+            state.due = Some(state.due.map_or(due, |earlier| earlier.min(due)));
+        }
     }
 
     /// The part of the response that has been sent.
@@ -107,18 +117,22 @@ pub fn event(body: &[u8]) -> Bytes {
     event.freeze()
 }
 
-/// Keep-alive bytes for a stream whose upstream has not begun, where that is configured. They take effect once they
-/// are in the call's [`Cancellation`](super::cancellation::Cancellation), and `writer` knows of them.
+/// Keep-alive bytes for a stream whose upstream has not begun: from `limits.early_keepalive` on, and later on where
+/// the call `may_fail_over` to another upstream. They take effect once they are in the call's
+/// [`Cancellation`](super::cancellation::Cancellation), and `writer` knows of them.
 pub(crate) fn schedule(
     writer: &ResponseWriter<'_>,
     limits: &Limits,
-    request: &Request<'_>,
+    is_stream: bool,
+    may_fail_over: bool,
 ) -> Option<Arc<EarlyKeepalive>> {
-    let after = limits.early_keepalive.filter(|_| request.stream)?;
+    if !is_stream || (limits.early_keepalive.is_none() && !may_fail_over) {
+        return None;
+    }
     let mut head = writer.head(200, writer.elapsed());
     headers::make_stream_head(&mut head);
-    let due = clock::instant() + after;
-    let early = EarlyKeepalive::new(head, due.into(), limits.keepalive_comment);
+    let due = limits.early_keepalive.map(|after| (clock::instant() + after).into());
+    let early = EarlyKeepalive::new(head, due, limits.keepalive_comment);
     Some(Arc::clone(writer.early.get_or_init(|| Arc::new(early))))
 }
 

@@ -6,6 +6,7 @@
 
 use crate::gateway::call::Call;
 use crate::gateway::call::attempt::{Attempt, FaultOwner};
+use crate::gateway::call::attempt_state::AttemptState;
 use crate::gateway::call::cancellation::Cancellation;
 use crate::gateway::call::drain::UnreadResponse;
 use crate::gateway::call::end::EndReason;
@@ -16,7 +17,7 @@ use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::rejection::Rejection;
 use crate::upstream::Upstreams;
-use crate::upstream::breaker::CallPermit;
+use crate::upstream::breaker::{CallPermit, Phase};
 use crate::upstream::catalog::Route;
 use crate::upstream::client::{Exchange, PendingReply, UpstreamClient};
 use crate::upstream::concurrency::Permit;
@@ -29,10 +30,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use system::clock;
 use telemetry::metrics::Metrics;
+use wire::error::Fault;
 use wire::request::Request;
-
-/// Mean pause before a lone upstream is tried once more.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The time that a stream's head waits for its first event if no keep-alive comments are sent.
 const FIRST_EVENT_HOLD: Duration = Duration::from_secs(15);
@@ -72,6 +71,8 @@ pub enum NotForwarded {
         upstream: Arc<str>,
         counted: bool,
         unheard: Option<Arc<str>>,
+        /// What the error of the upstream was about, if it sent one.
+        fault: Option<Fault>,
     },
     /// The client has gone, or the call was cancelled; `pending` if the whole request has been sent.
     Stopped { by: EndReason, upstream: Arc<str>, pending: Option<PendingReply> },
@@ -100,17 +101,15 @@ impl Call<'_> {
         cancellation: Cancellation,
     ) -> Result<RespondingCall, Rejection> {
         let headers = session.take_headers();
-        let forwarding = Forwarding {
-            upstreams: &self.current.upstreams,
-            request: self.request,
-            headers: &headers,
-            reservation: &reservation,
-            metrics: &self.gateway.services.metrics,
-            cancellation: &cancellation,
-            hold: self.current.limits.keepalive_comment.unwrap_or(FIRST_EVENT_HOLD),
-            event_bytes: self.current.limits.event_bytes,
-        };
-        match forwarding.forward(session).await {
+        let mut forwarded = self.forward_once(session, &headers, &reservation, &cancellation).await;
+        if let Err(ended) = &forwarded
+            && let Some(model) = self.fallback(&reservation, ended)
+        {
+            tracing::info!(request_id = %reservation.request, from = &*reservation.model.id, to = &*model.id, "call taken over by the fallback model");
+            reservation.model = model;
+            forwarded = self.forward_once(session, &headers, &reservation, &cancellation).await;
+        }
+        match forwarded {
             Ok(response) => Ok(RespondingCall { response, reservation, cancellation }),
             Err(NotForwarded::Stopped { by, upstream, pending }) => {
                 let empty = self.empty_permit(&reservation);
@@ -120,7 +119,7 @@ impl Call<'_> {
                 session.close_after_reply();
                 Err(Rejection::of(by))
             }
-            Err(NotForwarded::Failed { failure, upstream, counted, unheard }) => {
+            Err(NotForwarded::Failed { failure, upstream, counted, unheard, .. }) => {
                 let (budget, reserved) = (reservation.budget(), reservation.reserved);
                 let settlement = match unheard {
                     Some(name) => self.settlement_of_unheard(&mut reservation, &name).await,
@@ -136,6 +135,27 @@ impl Call<'_> {
         }
     }
 
+    /// Sends the call to an upstream of its model.
+    async fn forward_once(
+        &self,
+        session: &mut Session,
+        headers: &HeaderMap,
+        reservation: &Reservation,
+        cancellation: &Cancellation,
+    ) -> Result<UpstreamResponse, NotForwarded> {
+        let forwarding = Forwarding {
+            upstreams: &self.current.upstreams,
+            request: self.request,
+            headers,
+            reservation,
+            metrics: &self.gateway.services.metrics,
+            cancellation,
+            hold: self.current.limits.keepalive_comment.unwrap_or(FIRST_EVENT_HOLD),
+            event_bytes: self.current.limits.event_bytes,
+        };
+        forwarding.forward(session).await
+    }
+
     /// The settlement of a call that the upstream took and did not respond to in time; `None` if the upstream is
     /// not configured any more.
     async fn settlement_of_unheard(
@@ -149,21 +169,6 @@ impl Call<'_> {
     }
 }
 
-/// The attempts of a call so far.
-#[derive(Default)]
-struct AttemptState<'a> {
-    attempts: usize,
-    last: Option<NotForwarded>,
-    /// A route that failed without cost, and in a way that a second try may help.
-    may_retry: Option<&'a Route>,
-    /// An upstream at its concurrency limit.
-    full: Option<&'a Route>,
-    /// The shortest time until an open breaker admits a call again.
-    rest: Option<Duration>,
-    /// An upstream that took the request and did not respond in time.
-    unheard: Option<Arc<str>>,
-}
-
 type Done = ControlFlow<Result<UpstreamResponse, NotForwarded>>;
 
 impl Forwarding<'_> {
@@ -174,18 +179,20 @@ impl Forwarding<'_> {
     pub async fn forward(&self, session: &mut Session) -> Result<UpstreamResponse, NotForwarded> {
         self.upstreams.retry_budget.deposit();
         let mut state = AttemptState::default();
-        for route in self.order() {
+        let order = self.order();
+        for (index, route) in order.iter().enumerate() {
+            state.may_fail_over = order[index + 1..].iter().any(|other| self.is_available(other));
             if let Done::Break(done) = self.attempt_route(session, route, None, &mut state).await {
                 return done;
             }
         }
+        state.may_fail_over = false;
         if let Some(route) = state.full {
             let done = self.wait_and_attempt(session, route, &mut state).await;
             if let Done::Break(done) = done {
                 return done;
             }
-        } else if let (1, Some(route)) = (state.attempts, state.may_retry) {
-            let pause = RETRY_INTERVAL.mul_f64(0.5 + clock::chance());
+        } else if let Some((route, pause)) = state.second_try() {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 by = stopped(session, self.cancellation) => return Err(stopped_at(route, by)),
@@ -197,19 +204,26 @@ impl Forwarding<'_> {
         Err(state.outcome())
     }
 
-    /// The model's routes, those in a cooldown last.
+    /// The model's routes; last those in a cooldown, and those that did not respond to the caller in time.
     fn order(&self) -> Vec<&Route> {
         let mut order = rendezvous::rank(&self.reservation.model.routes, self.conversation());
         if order.len() > 1 {
-            let now = clock::instant();
+            let (now, caller) = (clock::instant(), self.reservation.caller.user);
             order.sort_by_cached_key(|route| {
                 let client = self.upstreams.client(&route.upstream.name);
                 client.is_some_and(|client| {
                     client.cooldowns.is_cooling_down(&route.upstream_model, now)
+                        || client.caller_rests.is_resting(caller, now)
                 })
             });
         }
         order
+    }
+
+    /// True if the route may be tried, as far as that is known without asking it.
+    fn is_available(&self, route: &Route) -> bool {
+        let client = self.upstreams.client(&route.upstream.name);
+        client.is_some_and(|client| client.breaker.phase(clock::instant()) != Phase::Open)
     }
 
     /// The key that calls with a common prompt prefix share, so that the same upstream has it in its cache.
@@ -250,7 +264,8 @@ impl Forwarding<'_> {
             self.metrics.retries.increment(1);
         }
         state.attempts += 1;
-        let attempt = self.attempt(session, route, client, permit).await;
+        let may_fail_over = state.may_fail_over;
+        let attempt = self.attempt(session, route, client, permit, may_fail_over).await;
         self.report_to_breaker(call_permit, &attempt, client);
         self.next_step(attempt, route, client, state)
     }
@@ -299,25 +314,32 @@ impl Forwarding<'_> {
                 if state.attempts > 1 {
                     self.upstreams.retry_budget.refund();
                 }
+                client.caller_rests.responded(self.reservation.caller.user);
                 Done::Break(Ok(response))
             }
             Attempt::Stopped { by, pending } => {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
             }
-            Attempt::Failed { failure, blame: FaultOwner::Caller, .. } => {
-                let unheard = state.unheard.take();
-                Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true, unheard }))
+            Attempt::Failed { failure, blame: FaultOwner::Caller, fault, .. } => {
+                let (counted, unheard) = (true, state.unheard.take());
+                let failed = NotForwarded::Failed { failure, upstream, counted, unheard, fault };
+                Done::Break(Err(failed))
             }
-            Attempt::Failed { failure, blame, may_retry, .. } => {
+            Attempt::Failed { failure, blame, may_retry, fault, .. } => {
+                let now = clock::instant();
                 if let FaultOwner::Limit { rest } = blame {
-                    client.cooldowns.start(&route.upstream_model, clock::instant(), rest);
+                    client.cooldowns.start(&route.upstream_model, now, rest);
+                    state.limited_for(route, rest);
+                }
+                if failure.is_timeout() {
+                    client.caller_rests.timed_out(self.reservation.caller.user, now);
                 }
                 if matches!(failure, UpstreamFailure::FirstByteTimeout) {
                     state.unheard = Some(Arc::clone(&upstream));
                 }
-                let unheard = None;
+                let (counted, unheard) = (false, None);
                 state.last =
-                    Some(NotForwarded::Failed { failure, upstream, counted: false, unheard });
+                    Some(NotForwarded::Failed { failure, upstream, counted, unheard, fault });
                 state.may_retry = may_retry.then_some(route);
                 Done::Continue(())
             }
@@ -343,24 +365,6 @@ impl Forwarding<'_> {
             Some(permit) => self.attempt_route(session, route, Some(permit), state).await,
             None => Done::Continue(()),
         }
-    }
-}
-
-impl AttemptState<'_> {
-    /// The result when no upstream responded.
-    fn outcome(&mut self) -> NotForwarded {
-        let failure = match (self.full, self.rest) {
-            (Some(_), _) => UpstreamFailure::Busy,
-            (None, Some(rest)) => UpstreamFailure::Resting(rest),
-            (None, None) => UpstreamFailure::Connect,
-        };
-        let unasked =
-            NotForwarded::Failed { failure, upstream: "".into(), counted: false, unheard: None };
-        let mut outcome = self.last.take().unwrap_or(unasked);
-        if let NotForwarded::Failed { unheard, .. } = &mut outcome {
-            *unheard = self.unheard.take();
-        }
-        outcome
     }
 }
 

@@ -19,7 +19,9 @@ pub mod cancellation;
 pub mod end;
 pub mod early_keepalive;
 pub mod forward;
+pub mod fallback;
 pub mod attempt;
+mod attempt_state;
 pub mod response_prefix;
 pub mod relay;
 pub mod relay_body;
@@ -111,7 +113,10 @@ impl Gateway {
         let previous = self.previous_response(caller, &mut request, session, writer).await?;
         let pinned = previous.as_ref().map(|response| &*response.upstream);
         let mut cancellation = self.cancellation(caller, writer, &current, request.stream);
-        cancellation.early = early_keepalive::schedule(writer, &current.limits, &request);
+        let model = current.upstreams.catalog.model(&request.model);
+        let may_fail_over = model.is_some_and(|model| model.routes.len() > 1);
+        cancellation.early =
+            early_keepalive::schedule(writer, &current.limits, request.stream, may_fail_over);
         let (current, request) = (&*current, &request);
         let mut call =
             Call { gateway: self, writer, current, surface, request, adapter, body_permit };

@@ -16,7 +16,7 @@ fn route(name: &str, weight: Option<u32>) -> Route {
         base_path: "/v1".to_owned(),
         api_key: None::<Secret>,
         ca_file: None,
-        timeouts: Timeouts { connect: second, first_byte: second, idle: second },
+        timeouts: Timeouts { connect: second, first_byte: second, first_event: None, idle: second },
         max_in_flight: 1,
         queue_length: 0,
         queue_timeout: second,

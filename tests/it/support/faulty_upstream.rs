@@ -123,6 +123,7 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
         "wrong-key" => vec![status(400, "application/json", WRONG_KEY)],
         "no-credits" => vec![status(429, "application/json", NO_CREDITS)],
         "too-long" => vec![status(400, "application/json", TOO_LONG)],
+        "forbidden" => vec![status(403, "application/json", FORBIDDEN)],
         _ => match trouble.parse() {
             Ok(number) => vec![status(number, "application/json", complaint(number))],
             Err(_) if is_stream => streamed(trouble),
@@ -134,6 +135,8 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
 const WRONG_KEY: &str =
     r#"{"code":"invalid-argument","error":"Incorrect API key provided: xa***Qz."}"#;
 const NO_CREDITS: &str = r#"{"code":"resource-exhausted","error":"Your team has either used all available credits or reached its monthly spending limit."}"#;
+const FORBIDDEN: &str =
+    r#"{"code":"permission-denied","error":"Content violates usage guidelines."}"#;
 const TOO_LONG: &str = r#"{"code":"invalid-argument","error":"This model's maximum prompt length is 256000 but the request contains 300001 tokens."}"#;
 
 /// The bytes of a recorded answer.
@@ -201,8 +204,11 @@ fn whole(trouble: &str) -> Vec<Step> {
         format!("{HEAD}content-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     match trouble {
         "cut-before" => vec![say(&head)],
-        "cut-after" => vec![say(&head), Step::Say(body[..60].to_vec())],
-        "stall" => vec![say(&head), Step::Say(body[..60].to_vec()), Step::Hang],
+        "cut-after" | "role-cut" => vec![say(&head), Step::Say(body[..60].to_vec())],
+        "role-error" => vec![status(200, "application/json", complaint(503))],
+        "stall" | "role-stall" | "role-silent" => {
+            vec![say(&head), Step::Say(body[..60].to_vec()), Step::Hang]
+        }
         "drip" => [say(&head)].into_iter().chain(drops(&body)).collect(),
         _ => vec![say(&head), Step::Say(body)],
     }
@@ -228,6 +234,9 @@ fn streamed(trouble: &str) -> Vec<Step> {
     };
     let mut body = format!("{begin}data: {padding}{}{stop}{usages}data: [DONE]\n\n", &rest[6..]);
     let begun = Step::Say(chunk(begin.as_bytes()));
+    // Nothing that a client shows.
+    let role = event(r#""choices":[{"index":0,"delta":{"role":"assistant","content":""}}]"#);
+    let role = Step::Say(chunk(role.as_bytes()));
     let head = say(&format!(
         "{HEAD}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     ));
@@ -242,6 +251,12 @@ fn streamed(trouble: &str) -> Vec<Step> {
         }
         "cut-before" => vec![head],
         "cut-after" => vec![head, begun, Step::Wait(Duration::from_millis(20))],
+        "role-cut" => vec![head, role, Step::Wait(Duration::from_millis(20))],
+        "role-stall" | "role-silent" => vec![head, role, Step::Hang],
+        "role-error" => {
+            let error = format!("data: {}\n\n", complaint(503));
+            vec![head, role, Step::Say(chunk(error.as_bytes())), say("0\r\n\r\n")]
+        }
         "stall" => vec![head, begun, Step::Hang],
         "drip" => {
             let whole = [chunk(body.as_bytes()), b"0\r\n\r\n".to_vec()].concat();

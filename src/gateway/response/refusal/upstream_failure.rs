@@ -27,6 +27,12 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
+    /// True if the caller has waited for a timeout.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::ConnectTimeout | Self::FirstByteTimeout)
+    }
+
     pub(super) fn answer(self) -> Answer {
         match self {
             Self::Busy => {

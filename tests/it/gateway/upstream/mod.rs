@@ -6,4 +6,5 @@ mod upstream_failover;
 mod upstream_tls;
 mod stream_termination;
 mod early_keepalive;
+mod fallback_models;
 mod unbounded_replies;

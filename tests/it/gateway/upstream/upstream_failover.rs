@@ -224,3 +224,38 @@ async fn probes_detect_outage_and_recovery_before_callers() {
     gw.finish().await;
     stop.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_rate_limit_of_the_only_upstream_is_waited_out() {
+    let gw =
+        gateway().simulator(|settings| settings.faults = "429=1".parse().unwrap()).start().await;
+    let key = gw.key("wide").await;
+    let call = tokio::spawn(gw.chat(&key, &body("hi", "")).send());
+    soon("it is refused once", || async { gw.simulator.log.totals().requests == 1 }).await;
+    gw.simulator.set_faults("none".parse().unwrap());
+    assert_eq!(call.await.unwrap().status, 200);
+    gw.simulator.set_faults("429=4".parse().unwrap());
+    let began = Instant::now();
+    let reply = gw.ask(&key, &body("hi", "")).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, "4"));
+    assert!(began.elapsed().as_secs() < 3, "a longer one is not waited for");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_upstream_delays_one_call_of_a_caller() {
+    let trouble = FaultyUpstream::start().await;
+    let upstreams = format!(
+        "[[upstreams]]\nname = \"silent\"\nbase_url = \"http://{}/slow-first-byte/one/v1\"\napi_key = \"k\"\n\
+         first_event_timeout = 0.2\n\
+         [[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\napi_key = \"k\"\n",
+        trouble.addr
+    );
+    let gw = gateway().upstreams(&upstreams).start().await;
+    let (one, two) = (gw.key("wide").await, gw.key("wide").await);
+    for (key, asked) in [(&one, 1), (&one, 1), (&two, 2), (&one, 2), (&two, 2)] {
+        assert_eq!(status(&gw, key, 1).await, 200);
+        assert_eq!(trouble.asked("slow-first-byte", "one"), asked);
+    }
+    gw.finish().await;
+}

@@ -33,8 +33,8 @@ struct Row {
     stream: End,
     /// How often a lone upstream is tried.
     tries: u32,
-    /// Whether a second upstream is asked, and so answers.
-    moves: bool,
+    /// Whether a second upstream is asked, and so answers: for whole replies, and for streams.
+    moves: [bool; 2],
     /// Whether the breaker counts each try that comes to nothing as a failure.
     blamed: bool,
 }
@@ -43,7 +43,7 @@ const fn row(
     trouble: &'static str,
     ends: (End, End),
     tries: u32,
-    moves: bool,
+    moves: [bool; 2],
     blamed: bool,
 ) -> Row {
     Row { trouble, whole: ends.0, stream: ends.1, tries, moves, blamed }
@@ -62,36 +62,44 @@ const AWAY: End = Error(503, "upstream_unavailable");
 const KEY: End = Error(502, "upstream_auth");
 const CALLERS: End = Error(400, "-");
 
+const BOTH: [bool; 2] = [true, true];
+const WHOLE: [bool; 2] = [true, false];
+const NEITHER: [bool; 2] = [false, false];
+
 const ROWS: &[Row] = &[
-    row("refused", both(REFUSED), 2, true, true),
-    row("dns", both(REFUSED), 2, true, true),
-    row("tls", both(REFUSED), 2, true, true),
-    row("slow-connect", both(SLOW), 2, true, true),
-    row("slow-first-byte", both(SLOW), 1, true, true),
-    row("closed", both(Error(502, "upstream_closed")), 1, true, true),
-    row("no-http", both(BAD), 1, true, true),
-    row("400", both(CALLERS), 1, false, false),
-    row("401", both(KEY), 1, true, true),
-    row("403", both(KEY), 1, true, true),
-    row("404", both(Error(404, "model_not_found")), 1, true, false),
-    row("408", both(SLOW), 1, true, true),
-    row("410", both(CALLERS), 1, false, false),
-    row("422", both(CALLERS), 1, false, false),
-    row("429", both(Error(429, "rate_limit_exceeded")), 1, true, false),
-    row("500", both(BROKEN), 2, true, true),
-    row("503", both(AWAY), 2, true, true),
-    row("html", both(BROKEN), 2, true, true),
-    row("html-200", both(BAD), 1, false, true),
-    row("error-200", both(AWAY), 1, true, true),
-    row("empty", both(BAD), 1, false, true),
-    row("cut-before", (BAD, Cut), 1, false, true),
-    row("cut-after", (BAD, Cut), 1, false, true),
-    row("stall", (BAD, Cut), 1, false, true),
-    row("drip", both(REPORTED), 1, false, false),
-    row("oversize", (BAD, Cut), 1, false, true),
-    row("bad-utf8", (BAD, REPORTED), 1, false, true),
-    row("no-usage", both(COUNTED), 1, false, false),
-    row("usage-twice", both(REPORTED), 1, false, false),
+    row("refused", both(REFUSED), 2, BOTH, true),
+    row("dns", both(REFUSED), 2, BOTH, true),
+    row("tls", both(REFUSED), 2, BOTH, true),
+    row("slow-connect", both(SLOW), 2, BOTH, true),
+    row("slow-first-byte", both(SLOW), 1, BOTH, true),
+    row("closed", both(Error(502, "upstream_closed")), 1, BOTH, true),
+    row("no-http", both(BAD), 1, BOTH, true),
+    row("400", both(CALLERS), 1, NEITHER, false),
+    row("401", both(KEY), 1, BOTH, true),
+    row("403", both(KEY), 1, BOTH, true),
+    row("404", both(Error(404, "model_not_found")), 1, BOTH, false),
+    row("408", both(SLOW), 1, BOTH, true),
+    row("410", both(CALLERS), 1, NEITHER, false),
+    row("422", both(CALLERS), 1, NEITHER, false),
+    row("429", both(Error(429, "rate_limit_exceeded")), 1, BOTH, false),
+    row("500", both(BROKEN), 2, BOTH, true),
+    row("503", both(AWAY), 2, BOTH, true),
+    row("html", both(BROKEN), 2, BOTH, true),
+    row("html-200", both(BAD), 1, BOTH, true),
+    row("error-200", both(AWAY), 1, BOTH, true),
+    row("empty", both(BAD), 1, BOTH, true),
+    row("cut-before", both(BAD), 1, BOTH, true),
+    row("cut-after", (BAD, Cut), 1, WHOLE, true),
+    row("stall", (BAD, Cut), 1, WHOLE, true),
+    row("role-cut", (BAD, Cut), 1, BOTH, true),
+    row("role-stall", (BAD, Cut), 1, BOTH, true),
+    row("role-silent", (BAD, Cut), 1, BOTH, true),
+    row("role-error", (AWAY, Cut), 1, BOTH, true),
+    row("drip", both(REPORTED), 1, NEITHER, false),
+    row("oversize", (BAD, Cut), 1, NEITHER, true),
+    row("bad-utf8", (BAD, REPORTED), 1, WHOLE, true),
+    row("no-usage", both(COUNTED), 1, NEITHER, false),
+    row("usage-twice", both(REPORTED), 1, NEITHER, false),
 ];
 
 /// One call of the table.
@@ -124,7 +132,7 @@ impl Case {
     }
 
     fn moves(&self) -> bool {
-        self.row.moves && !self.is_alone
+        self.row.moves[usize::from(self.is_stream)] && !self.is_alone
     }
 
     fn expected(&self) -> End {
@@ -160,7 +168,13 @@ impl Places {
             "slow-first-byte" => {
                 (at(&self.trouble.to_string(), "http"), "first_byte_timeout = 0.2\n")
             }
-            "stall" => (at(&self.trouble.to_string(), "http"), "idle_timeout = 0.2\n"),
+            "stall" | "role-stall" => {
+                (at(&self.trouble.to_string(), "http"), "idle_timeout = 0.2\n")
+            }
+            "role-silent" => (
+                at(&self.trouble.to_string(), "http"),
+                "first_event_timeout = 0.2\nidle_timeout = 1\n",
+            ),
             _ => (at(&self.trouble.to_string(), "http"), ""),
         };
         let upstream = format!(
@@ -213,7 +227,10 @@ async fn every_upstream_fault_has_one_outcome() {
         .collect()
         .await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let retried: u32 = ROWS.iter().map(|row| 2 * (row.tries - 1) + 2 * u32::from(row.moves)).sum();
+    let retried: u32 = ROWS
+        .iter()
+        .map(|row| 2 * (row.tries - 1) + row.moves.map(u32::from).iter().sum::<u32>())
+        .sum();
     assert_eq!(gw.metric("knockx_retries_total").await, u64::from(retried));
     soon("no call is left", || async { gw.running.quota.open_leases() == 0 }).await;
     let charges = gw.running.store.charges(crate::support::today()).await.unwrap();
@@ -222,7 +239,7 @@ async fn every_upstream_fault_has_one_outcome() {
 }
 
 /// What the gateway gives up although the upstream may make all of it.
-const GIVEN_UP: [&str; 3] = ["slow-first-byte", "stall", "oversize"];
+const GIVEN_UP: [&str; 5] = ["slow-first-byte", "stall", "oversize", "role-stall", "role-silent"];
 
 /// What differs from the table, if anything does.
 async fn check(gw: &Gateway, key: &Key, trouble: &FaultyUpstream, case: Case) -> Option<String> {

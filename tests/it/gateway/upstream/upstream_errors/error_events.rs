@@ -7,13 +7,8 @@ async fn an_error_as_the_first_event_is_an_error_status_and_costs_nothing() {
     let upstream = ScriptedUpstream::start(|asked| {
         let (path, code) = (&*asked.path, user(&asked.body));
         let error = error_event(path, "invalid arguments", code);
-        let begin = match path {
-            "/v1/responses" => r#"{"type":"response.created","response":{"id":"r"}}"#,
-            "/v1/messages" => r#"{"type":"message_start","message":{"usage":{"input_tokens":9}}}"#,
-            _ => r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#,
-        };
         match asked.body.contains("\"seed\":1") {
-            true => events(&[begin, &error]),
+            true => events(&[beginning(path), &error]),
             false => crate::support::scripted_upstream::stream(
                 format!(": wait\n\ndata: {error}\n\n").as_bytes(),
             ),
@@ -37,9 +32,31 @@ async fn an_error_as_the_first_event_is_an_error_status_and_costs_nothing() {
         let reply = ask(&gw, &key, path, "overloaded_error", r#","stream":true"#).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
         assert_eq!(&*gw.charge(reply.header("x-request-id")).await.upstream, "b", "{path}");
-        // Once the stream has begun it can only say so; without output nothing is charged.
+        // The same behind events that have nothing to show.
         let key = gw.key("wide").await;
         let reply = ask(&gw, &key, path, "invalid_value", r#","stream":true,"seed":1"#).await;
+        assert_eq!((reply.status, &reply.json()["error"]["message"]), (400, &error["message"]));
+        assert_eq!(gw.used(key.user).await, (0, 1), "{path}");
+        let reply = ask(&gw, &key, path, "overloaded_error", r#","stream":true,"seed":1"#).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        assert_eq!(&*gw.charge(reply.header("x-request-id")).await.upstream, "b", "{path}");
+    }
+    gw.finish().await;
+}
+
+/// Where no other upstream can have the call, a stream begins with its first event: what fails later can only be
+/// an event, and without output nothing is charged.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_before_any_content_of_the_only_upstream_is_an_event() {
+    let upstream = ScriptedUpstream::start(|asked| {
+        let (path, code) = (&*asked.path, user(&asked.body));
+        events(&[beginning(path), &error_event(path, "invalid arguments", code)])
+    });
+    let upstream = upstream.await;
+    let gw = gateway().upstreams(&upstream.table("a", OPERATORS_KEY, "")).start().await;
+    for path in SURFACES {
+        let key = gw.key("wide").await;
+        let reply = ask(&gw, &key, path, "invalid_value", r#","stream":true"#).await;
         assert_eq!(reply.status, 200);
         let (message, code, param) = last_error(&reply);
         assert!(message.contains("invalid arguments"), "{message}");
@@ -51,6 +68,15 @@ async fn an_error_as_the_first_event_is_an_error_status_and_costs_nothing() {
         assert_eq!(gw.used(key.user).await, (0, 0), "{path}");
     }
     gw.finish().await;
+}
+
+/// The event with which a stream begins, before it has anything to show.
+fn beginning(path: &str) -> &'static str {
+    match path {
+        "/v1/responses" => r#"{"type":"response.created","response":{"id":"r"}}"#,
+        "/v1/messages" => r#"{"type":"message_start","message":{"usage":{"input_tokens":9}}}"#,
+        _ => r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
