@@ -199,7 +199,7 @@ impl UserRow {
     /// The row as one line of text.
     pub fn line(&self) -> String {
         let Self { id, email, role, status, plan, .. } = self;
-        format!("{id}  {email:<32}  {role:<5}  {status:<9}  {plan}")
+        format!("{id}  {email:<32}  {role:<7}  {status:<9}  {plan}")
     }
 }
 

@@ -101,7 +101,11 @@ struct Invitation {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RoleArg {
+    /// Uses the gateway, and sees only their own account.
     User,
+    /// Sees what admins see, and changes nothing.
+    Auditor,
+    /// Sees and changes everything.
     Admin,
 }
 
@@ -307,6 +311,7 @@ impl From<RoleArg> for Role {
     fn from(role: RoleArg) -> Self {
         match role {
             RoleArg::User => Self::User,
+            RoleArg::Auditor => Self::Auditor,
             RoleArg::Admin => Self::Admin,
         }
     }

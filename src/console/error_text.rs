@@ -70,6 +70,9 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::InvalidLink => {
             page.t("This link was used before, has expired, or was replaced by a newer one.")
         }
+        ApiError::ReadOnlyRole => {
+            page.t("Your role reads everything and changes nothing. This needs an admin.")
+        }
         ApiError::RegistrationClosed => {
             page.t("Registration is closed. Ask the operator for an account.")
         }
@@ -176,6 +179,7 @@ mod tests {
             E::EmailUnverified,
             E::InvalidLink,
             E::AdminsOnly,
+            E::ReadOnlyRole,
             E::RegistrationClosed,
             E::OwnAccountLockout,
             E::LastAdmin,

@@ -80,7 +80,7 @@ pub async fn once(
     let work = results.tasks.spawn(async move {
         let mut stored = page.lock().await;
         if let Some(page) = &*stored
-            && sender.is_open().await
+            && sender.may_see_results().await
         {
             return page.clone().into_response();
         }
@@ -102,6 +102,8 @@ pub async fn once(
 /// The session that a form was sent with.
 struct SenderSession {
     cookie: Option<String>,
+    /// True if only admins may send the form.
+    is_of_admin: bool,
     state: ControlState,
 }
 
@@ -109,15 +111,20 @@ impl SenderSession {
     fn of(request: &Request, state: ControlState) -> Self {
         let over_tls = RequestContext::of(request.extensions()).over_tls;
         let cookie = session_cookie(request.headers(), over_tls).map(str::to_owned);
-        Self { cookie, state }
+        let is_of_admin = request.uri().path().starts_with("/console/admin/");
+        Self { cookie, is_of_admin, state }
     }
 
-    /// False if the session has ended since: its results are not shown again. Visitors have none.
-    async fn is_open(&self) -> bool {
+    /// False if the session has ended since, or its user is no admin any more: its results are not shown again.
+    /// Visitors have no session.
+    async fn may_see_results(&self) -> bool {
         let Some(cookie) = &self.cookie else { return true };
         let (identity, store) = (&self.state.identity, &*self.state.store);
-        let found = identity.console_session(store, cookie, clock::now()).await;
-        found.is_ok_and(|session| session.is_some())
+        let Ok(Some((_, found))) = identity.console_session(store, cookie, clock::now()).await
+        else {
+            return false;
+        };
+        !self.is_of_admin || found.user.role.may_change_all()
     }
 }
 

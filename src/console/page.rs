@@ -10,6 +10,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT_LANGUAGE, COOKIE};
 use axum::http::request::Parts;
 use domain::key::Pepper;
+use domain::user::Role;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -28,9 +29,12 @@ const NAVIGATION: &[(&str, &str)] = &[
     ("/console/account", text("Account")),
 ];
 
+/// The first of the admin pages; the others are below it.
+const ADMIN_PATH: &str = "/console/admin";
+
 /// Paths and names of the pages of admins.
 const ADMIN_NAVIGATION: &[(&str, &str)] = &[
-    ("/console/admin", text("All users")),
+    (ADMIN_PATH, text("All users")),
     ("/console/admin/users", text("Users")),
     ("/console/admin/keys", text("Find a key")),
     ("/console/admin/usage", text("Usage of all users")),
@@ -86,8 +90,7 @@ impl Theme {
 #[derive(Debug, Clone)]
 pub struct Account {
     pub email: String,
-    /// True if the account may see the admin pages.
-    pub is_admin: bool,
+    pub role: Role,
 }
 
 /// What the layout shows around a page.
@@ -152,7 +155,7 @@ impl Page {
     pub fn is_at(&self, path: &str) -> bool {
         let here = self.path.split('?').next().unwrap_or_default().trim_end_matches('/');
         let below = here.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
-        here == path || (below && path != "/console" && path != "/console/admin")
+        here == path || (below && path != "/console" && path != ADMIN_PATH)
     }
 
     /// The pages of every account: their paths and names.
@@ -169,8 +172,23 @@ impl Page {
 
     /// True if the account may see the admin pages.
     #[must_use]
-    pub fn is_admin(&self) -> bool {
-        self.account.as_ref().is_some_and(|account| account.is_admin)
+    pub fn sees_admin_pages(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.role.may_read_all())
+    }
+
+    /// True if the account may change something on the admin pages. Without it, they have no forms of changes.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.role.may_change_all())
+    }
+
+    /// True if this is an admin page, of which the account sees everything and changes nothing.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let here = self.path.split('?').next().unwrap_or_default();
+        let below = here.strip_prefix(ADMIN_PATH);
+        let is_admin_page = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        is_admin_page && self.sees_admin_pages() && !self.may_change()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::page::{Account, Page, cookie};
 use crate::control::api_error::ApiError;
-use crate::control::auth::{Admin, CurrentUser};
+use crate::control::auth::{Admin, AdminReader, CurrentUser};
 use crate::control::http::middleware::RequestContext;
 use crate::control::routes::announcements;
 use crate::control::state::ControlState;
@@ -14,7 +14,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use domain::actor::{Actor, AuditContext};
 use domain::refresh_token::RefreshToken;
-use domain::user::Role;
 use jiff::{SignedDuration, Timestamp};
 use system::clock;
 
@@ -41,7 +40,14 @@ pub struct SignedIn {
     confirmed_at: Timestamp,
 }
 
-/// A logged-in admin.
+/// A logged-in admin or auditor: the page shows the data of all users and changes nothing.
+pub struct AdminOrAuditor {
+    pub page: Page,
+    pub reader: AdminReader,
+    confirmed_at: Timestamp,
+}
+
+/// A logged-in admin: the page changes something of others, or is the form of such a change.
 pub struct AdminOnly {
     pub page: Page,
     pub admin: Admin,
@@ -55,6 +61,17 @@ impl SignedIn {
     /// [`PageError::ConfirmFirst`]: the page to enter it, which leads back to `next`.
     pub fn confirmed(&self, next: &str) -> Result<(), PageError> {
         confirmed(self.confirmed_at, next)
+    }
+}
+
+impl AdminOrAuditor {
+    /// As [`SignedIn::confirmed`], for a page with the form of a change. An auditor sees it without the form, so
+    /// there is nothing to confirm.
+    ///
+    /// # Errors
+    /// [`PageError::ConfirmFirst`].
+    pub fn confirmed(&self, next: &str) -> Result<(), PageError> {
+        if self.page.may_change() { confirmed(self.confirmed_at, next) } else { Ok(()) }
     }
 }
 
@@ -119,10 +136,7 @@ impl FromRequestParts<ControlState> for SignedIn {
         let found = state.identity.console_session(&*state.store, cookie, now).await?;
         let (session, found) = found.ok_or_else(log_in_first)?;
         context.set_user(found.user.id);
-        page.account = Some(Account {
-            email: found.user.email.clone(),
-            is_admin: found.user.role == Role::Admin,
-        });
+        page.account = Some(Account { email: found.user.email.clone(), role: found.user.role });
         page.announcements = announcements::cached(state, now).await;
         let by = AuditContext {
             actor: Actor::User(found.user.id),
@@ -131,6 +145,20 @@ impl FromRequestParts<ControlState> for SignedIn {
         };
         let current = CurrentUser { user: found.user, session, by };
         Ok(Self { page, current, context, confirmed_at: found.confirmed_at })
+    }
+}
+
+impl FromRequestParts<ControlState> for AdminOrAuditor {
+    type Rejection = PageError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ControlState,
+    ) -> Result<Self, PageError> {
+        let SignedIn { page, current, confirmed_at, .. } =
+            SignedIn::from_request_parts(parts, state).await?;
+        let reader = AdminReader::of(current).map_err(hidden)?;
+        Ok(Self { page, reader, confirmed_at })
     }
 }
 
@@ -143,12 +171,16 @@ impl FromRequestParts<ControlState> for AdminOnly {
     ) -> Result<Self, PageError> {
         let SignedIn { page, current, confirmed_at, .. } =
             SignedIn::from_request_parts(parts, state).await?;
-        let CurrentUser { user, by, .. } = current;
-        match user.role {
-            Role::Admin => Ok(Self { page, admin: Admin { user, by }, confirmed_at }),
-            // As if there were no such page.
-            Role::User => Err(PageError::not_found()),
-        }
+        let admin = Admin::of(current).map_err(hidden)?;
+        Ok(Self { page, admin, confirmed_at })
+    }
+}
+
+/// The error of an admin page for this user: to those who see no admin pages, as if there were no such page.
+fn hidden(error: ApiError) -> PageError {
+    match error {
+        ApiError::AdminsOnly => PageError::not_found(),
+        error => error.into(),
     }
 }
 

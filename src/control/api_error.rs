@@ -111,8 +111,12 @@ pub enum ApiError {
         "This link is not valid: it was used, has expired, or was replaced by a newer one. Request a new one."
     )]
     InvalidLink,
-    #[error("This route requires the role `admin`.")]
+    #[error("This route requires the role `admin`, or for reading `auditor`.")]
     AdminsOnly,
+    #[error(
+        "This route requires the role `admin`. The role `auditor` reads everything and changes only its own account."
+    )]
+    ReadOnlyRole,
     #[error("Registration is closed. Ask the operator for an account.")]
     RegistrationClosed,
     #[error(
@@ -190,7 +194,7 @@ pub struct ErrorBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorDetail {
     /// What happened and what to do, for people.
-    #[schema(example = "This route requires the role `admin`.")]
+    #[schema(example = "This route requires the role `admin`, or for reading `auditor`.")]
     message: String,
     /// The kind of error: `invalid_request_error`, `permission_error`, `rate_limit_error` or
     /// `server_error`.
@@ -282,6 +286,7 @@ impl ApiError {
             Self::EmailUnverified => (S::FORBIDDEN, PERMISSION, Some("email_unverified")),
             Self::InvalidLink => (S::FORBIDDEN, PERMISSION, Some("invalid_link")),
             Self::AdminsOnly => (S::FORBIDDEN, PERMISSION, Some("admins_only")),
+            Self::ReadOnlyRole => (S::FORBIDDEN, PERMISSION, Some("read_only_role")),
             Self::RegistrationClosed => (S::FORBIDDEN, PERMISSION, Some("registration_closed")),
             Self::OwnAccountLockout => (S::CONFLICT, INVALID, Some("own_account")),
             Self::LastAdmin => (S::CONFLICT, INVALID, Some("last_admin")),

@@ -85,6 +85,8 @@ impl LimitOverrides {
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     User,
+    /// Reads what an admin reads, and changes only their own account.
+    Auditor,
     Admin,
 }
 
@@ -116,12 +118,34 @@ impl UserStatus {
 }
 
 impl Role {
+    /// Every role, from the one with the fewest rights on.
+    pub const ALL: [Self; 3] = [Self::User, Self::Auditor, Self::Admin];
+
     /// The word stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
+            Self::Auditor => "auditor",
             Self::Admin => "admin",
+        }
+    }
+
+    /// True if the role may read the data of all users.
+    #[must_use]
+    pub fn may_read_all(self) -> bool {
+        match self {
+            Self::User => false,
+            Self::Auditor | Self::Admin => true,
+        }
+    }
+
+    /// True if the role may change users, plans and the configuration.
+    #[must_use]
+    pub fn may_change_all(self) -> bool {
+        match self {
+            Self::User | Self::Auditor => false,
+            Self::Admin => true,
         }
     }
 }

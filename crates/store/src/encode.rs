@@ -131,7 +131,7 @@ pub(super) fn source(stored: &str) -> Result<Source, StoreError> {
 }
 
 pub(super) fn role(stored: &str) -> Result<Role, StoreError> {
-    word(&[Role::User, Role::Admin], Role::as_str, stored)
+    word(&Role::ALL, Role::as_str, stored)
 }
 
 pub(super) fn user_status(stored: &str) -> Result<UserStatus, StoreError> {

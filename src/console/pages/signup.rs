@@ -14,6 +14,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use domain::user::Role;
 use serde::Deserialize;
 use system::clock;
 
@@ -98,7 +99,7 @@ async fn welcome(
         set_cookie(&mut response, &token, context.over_tls);
         return Ok(response);
     };
-    page.account = Some(Account { email, is_admin: false });
+    page.account = Some(Account { email, role: Role::User });
     page.csrf = csrf_token(&state.pepper, token.reveal());
     let api_key = secret.reveal().to_owned();
     let snippets = snippets(&page, state, &api_key);

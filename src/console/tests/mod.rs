@@ -2,6 +2,7 @@
 
 mod access;
 mod account;
+mod auditor;
 mod announcements;
 mod links;
 mod admin;

@@ -25,10 +25,10 @@ const ELSEWHERE: &str = "https://evil.example";
 
 /// A route as the source has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Route {
-    pattern: String,
-    is_read: bool,
-    is_sent: bool,
+pub struct Route {
+    pub pattern: String,
+    pub is_read: bool,
+    pub is_sent: bool,
 }
 
 impl Route {
@@ -36,7 +36,7 @@ impl Route {
         PUBLIC.contains(&self.pattern.as_str())
     }
 
-    fn is_admin(&self) -> bool {
+    pub fn is_admin(&self) -> bool {
         self.pattern == ADMIN || self.pattern.starts_with("/console/admin/")
     }
 
@@ -50,7 +50,7 @@ impl Route {
 }
 
 /// Every route below `/console` in `src/console`.
-fn routes() -> BTreeSet<Route> {
+pub fn routes() -> BTreeSet<Route> {
     let mut found = BTreeSet::new();
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console"), &mut found);
     assert!(found.len() > 8, "{found:?}");

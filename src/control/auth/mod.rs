@@ -1,7 +1,8 @@
 //! Authentication. Each extractor is a rule; the arguments of a handler show which one its route has.
 //!
-//! [`CurrentUser`] and [`Admin`] require an access token of a live session, [`AnyCredential`] accepts an API
-//! key as well. Sessions and keys are always checked against the store, so revocation is immediate.
+//! [`CurrentUser`], [`AdminReader`] and [`Admin`] require an access token of a live session, [`AnyCredential`]
+//! accepts an API key as well. Sessions, roles and keys are always checked against the store, so revocation is
+//! immediate.
 
 pub mod identity;
 pub mod access_token;
@@ -53,11 +54,41 @@ pub struct CurrentUser {
     pub by: AuditContext,
 }
 
-/// A logged-in admin.
+/// A logged-in admin or auditor: reads the data of all users. Without an [`AuditContext`], because nothing may be
+/// changed in this name.
+pub struct AdminReader {
+    pub user: User,
+}
+
+/// A logged-in admin: every route that changes something of others takes one.
 pub struct Admin {
     pub user: User,
     /// For the audit log.
     pub by: AuditContext,
+}
+
+impl AdminReader {
+    /// The user as one who reads the data of all users.
+    ///
+    /// # Errors
+    /// [`ApiError::AdminsOnly`].
+    pub fn of(CurrentUser { user, .. }: CurrentUser) -> Result<Self, ApiError> {
+        if user.role.may_read_all() { Ok(Self { user }) } else { Err(ApiError::AdminsOnly) }
+    }
+}
+
+impl Admin {
+    /// The user as one who changes what belongs to others.
+    ///
+    /// # Errors
+    /// [`ApiError::AdminsOnly`]; [`ApiError::ReadOnlyRole`] of one who may read it.
+    pub fn of(CurrentUser { user, by, .. }: CurrentUser) -> Result<Self, ApiError> {
+        match user.role {
+            Role::Admin => Ok(Self { user, by }),
+            Role::Auditor => Err(ApiError::ReadOnlyRole),
+            Role::User => Err(ApiError::AdminsOnly),
+        }
+    }
 }
 
 /// A user who may read their own account: logged in, or by an API key.
@@ -98,15 +129,19 @@ impl FromRequestParts<ControlState> for CurrentUser {
     }
 }
 
+impl FromRequestParts<ControlState> for AdminReader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
+        Self::of(CurrentUser::from_request_parts(parts, state).await?)
+    }
+}
+
 impl FromRequestParts<ControlState> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
-        let CurrentUser { user, by, .. } = CurrentUser::from_request_parts(parts, state).await?;
-        match user.role {
-            Role::Admin => Ok(Self { user, by }),
-            Role::User => Err(ApiError::AdminsOnly),
-        }
+        Self::of(CurrentUser::from_request_parts(parts, state).await?)
     }
 }
 

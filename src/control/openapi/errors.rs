@@ -60,6 +60,15 @@ error_sets! {
         ApiError::InvalidKey,
         ApiError::Suspended,
     ];
+    /// Routes that require the role `admin` or `auditor`.
+    AdminReaderRequired: [
+        ApiError::TokenMissing,
+        ApiError::InvalidToken,
+        ApiError::ExpiredToken,
+        ApiError::AccessTokenRequired,
+        ApiError::AdminsOnly,
+        ApiError::Suspended,
+    ];
     /// Routes that require the role `admin`.
     AdminRequired: [
         ApiError::TokenMissing,
@@ -67,6 +76,7 @@ error_sets! {
         ApiError::ExpiredToken,
         ApiError::AccessTokenRequired,
         ApiError::AdminsOnly,
+        ApiError::ReadOnlyRole,
         ApiError::Suspended,
     ];
     /// Login.

@@ -27,7 +27,7 @@ use utoipa::{Modify, OpenApi};
         (name = "Usage", description = "Usage and remaining quota"),
         (name = "Plans", description = "Plans and plan changes"),
         (name = "Announcements", description = "Messages of the operator to all callers"),
-        (name = "Admin", description = "Administration; requires the role `admin`"),
+        (name = "Admin", description = "Administration; requires the role `admin`. `GET` accepts the role `auditor` as well"),
         (name = "Health", description = "Health checks"),
     ),
 )]

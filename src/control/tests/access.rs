@@ -11,7 +11,7 @@ enum Rule {
     Reader,
     /// A session is needed.
     User,
-    /// A session of an admin is needed.
+    /// A session of an admin is needed, or for `get` of an auditor.
     Admin,
 }
 
@@ -104,6 +104,7 @@ const RELOAD: (&str, &str, Rule) = ("post", "/api/v1/admin/config/reload", Admin
 /// Credentials of a request.
 struct Credentials {
     user: String,
+    auditor: String,
     admin: String,
     key: String,
     admins_key: String,
@@ -142,10 +143,12 @@ async fn every_route_answers_those_it_is_for_and_nobody_else() {
 async fn answers_by_rule(method: &str, path: &str, rule: Rule) {
     let control = control().await;
     let (ada, root) = (control.user().await, control.admin().await);
+    let auditor = control.person("auditor@example.com", Role::Auditor).await;
     let key = control.key(ada.user.id, None, KeyLimits::default()).await;
     let admins_key = control.key(root.user.id, None, KeyLimits::default()).await;
     let who = Credentials {
         user: ada.token,
+        auditor: auditor.token,
         admin: root.token,
         key: key.reveal().to_owned(),
         admins_key: admins_key.reveal().to_owned(),
@@ -185,6 +188,12 @@ async fn answers_by_rule(method: &str, path: &str, rule: Rule) {
     assert_eq!(is_let_in(user), rule != AdminOnly, "user: {method} {path}: {user}");
     if rule == AdminOnly {
         reply.refused(403, "admins_only");
+    }
+    let (auditor, reply) = asked(Some(&who.auditor)).await;
+    let changes_others = rule == AdminOnly && method != "GET";
+    assert_eq!(is_let_in(auditor), !changes_others, "auditor: {method} {path}: {auditor}");
+    if changes_others {
+        reply.refused(403, "read_only_role");
     }
     let (admin, _) = asked(Some(&who.admin)).await;
     assert!(is_let_in(admin), "admin: {method} {path}: {admin}");

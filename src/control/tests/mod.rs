@@ -8,6 +8,7 @@ mod accounts;
 mod admins;
 mod announcements;
 mod attacks;
+mod auditor;
 mod calls;
 mod second_factor;
 mod sessions;

@@ -122,7 +122,7 @@ async fn redact_audit(tx: &mut Connection, user: UserId) -> Result<(), StoreErro
         "update audit set before = null, after = null
          where actor = $1
            and subject like 'key:%'
-           and exists (select 1 from users where id = $2 and role = 'user')",
+           and exists (select 1 from users where id = $2 and role <> 'admin')",
     )
     .bind(format!("user:{user}"))
     .bind(user.0)

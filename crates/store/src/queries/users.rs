@@ -151,7 +151,7 @@ async fn page(
     if let Some(role) = filter.role {
         query.push(" and role = ").push_bind(role.as_str());
     }
-    if filter.role == Some(Role::Admin) {
+    if filter.role.is_some_and(|role| role != Role::User) {
         // The condition of the partial index, which is not used without it.
         query.push(" and role <> 'user'");
     }

@@ -7,7 +7,7 @@ use crate::console::format::Time;
 use crate::console::forms::SafeForm;
 use crate::console::page::{Page, text};
 use crate::console::query::{PageQuery, Pager, done};
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::announcements::{
@@ -83,10 +83,10 @@ pub struct AnnouncementsFilter {
 /// `GET /console/admin/announcements`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(filter): PageQuery<AnnouncementsFilter>,
 ) -> Result<Response, PageError> {
-    show_all(&state, admin.page, filter, (AnnouncementFields::default(), None)).await
+    show_all(&state, reader.page, filter, (AnnouncementFields::default(), None)).await
 }
 
 /// `POST /console/admin/announcements`.
@@ -110,12 +110,12 @@ pub async fn add(
 /// `GET /console/admin/announcements/{id}`.
 pub async fn edit(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(id): PathParam,
 ) -> Result<Response, PageError> {
-    admin.confirmed(&admin.page.path)?;
+    reader.confirmed(&reader.page.path)?;
     let found = find(&state, &id).await?;
-    show_one(admin.page, &id, AnnouncementFields::of(&found), None)
+    show_one(reader.page, &id, AnnouncementFields::of(&found), None)
 }
 
 /// `POST /console/admin/announcements/{id}`.

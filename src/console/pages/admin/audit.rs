@@ -4,7 +4,7 @@ use crate::console::error::{PageError, html};
 use crate::console::format::Time;
 use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager};
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::api_error::ApiError;
 use crate::control::http::pagination;
 use crate::control::state::ControlState;
@@ -82,10 +82,10 @@ pub struct FieldChange {
 /// `GET /console/admin/audit`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(query): PageQuery<AuditFilters>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let limit = pagination::limit(None)?;
     let before = pagination::cursor::<Uuid>(query.cursor.as_deref())?;
     let first = period::day("from", query.from.as_deref())?;

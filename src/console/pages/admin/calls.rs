@@ -6,7 +6,7 @@ use crate::console::format::{Time, count, dollars};
 use crate::console::outcome;
 use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager};
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::usage::history::{ChargeView, HistoryQuery, rows};
 use crate::control::state::ControlState;
@@ -64,11 +64,11 @@ struct AdminCallRow {
 /// `GET /console/admin/users/{id}/calls`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(id): PathParam,
     PageQuery(filter): PageQuery<CallsFilter>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let user = state.user(&id).await?;
     let query = HistoryQuery {
         from: filter.from.clone(),

@@ -125,7 +125,7 @@ async fn show(
     let chosen =
         if fields.plan.is_empty() { usual.unwrap_or_default() } else { fields.plan.as_str() };
     let open: Vec<_> = plans.into_iter().filter(|plan| !plan.retired).collect();
-    let role = if fields.role == Role::Admin.as_str() { Role::Admin } else { Role::User };
+    let role = fields.role().unwrap_or(Role::User);
     form_page(
         &NewUserPage {
             problem: error.map(|error| message(&page, error)).unwrap_or_default(),
@@ -140,6 +140,11 @@ async fn show(
 }
 
 impl NewUserFields {
+    /// The chosen role. A word that is none is treated as absent: the new user has the fewest rights.
+    fn role(&self) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == self.role)
+    }
+
     fn form(&self, page: &Page) -> Result<NewUserForm, ApiError> {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let email = NewEmail::try_from(self.email.clone())
@@ -154,7 +159,7 @@ impl NewUserFields {
             email,
             username,
             plan_id: given(&self.plan),
-            role: (self.role == Role::Admin.as_str()).then_some(Role::Admin),
+            role: self.role(),
             send_mail: !self.send_mail.is_empty(),
         })
     }

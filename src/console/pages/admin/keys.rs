@@ -6,7 +6,7 @@ use crate::console::format::Time;
 use crate::console::forms::SafeForm;
 use crate::console::page::Page;
 use crate::console::query::{PageQuery, without_done};
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::state::ControlState;
 use askama::Template;
 use axum::extract::State;
@@ -58,10 +58,10 @@ pub struct SearchForm {
 /// `GET /console/admin/keys`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(filter): PageQuery<KeysFilter>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let found = match filter.key.as_deref() {
         Some(key) => state.store.find_keys(key, SHOWN).await?,
         None => Vec::new(),
@@ -79,7 +79,7 @@ pub async fn list(
 
 /// `POST /console/admin/keys`. A form, so that a key that is pasted as a whole comes into no address and no log.
 pub async fn search(
-    _admin: AdminOnly,
+    _reader: AdminOrAuditor,
     SafeForm(form): SafeForm<SearchForm>,
 ) -> Result<Response, PageError> {
     let typed = form.key.unwrap_or_default();

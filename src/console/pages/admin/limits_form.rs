@@ -9,7 +9,7 @@ use crate::console::format::count;
 use crate::console::forms::SafeForm;
 use crate::console::page::{Page, text};
 use crate::console::query::done;
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::{Object, PathParam};
 use crate::control::routes::admin::users::{OverridesForm, UserPatch, change_user};
@@ -60,13 +60,13 @@ pub struct LimitFields {
 /// `GET /console/admin/users/{id}/limits`.
 pub async fn form(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(id): PathParam,
 ) -> Result<Response, PageError> {
-    admin.confirmed(&admin.page.path)?;
+    reader.confirmed(&reader.page.path)?;
     let user = state.user(&id).await?;
     let fields = LimitFields::of(&user.overrides);
-    html(&shown(&state, admin.page, &user, fields, String::new()).await?)
+    html(&shown(&state, reader.page, &user, fields, String::new()).await?)
 }
 
 /// `POST /console/admin/users/{id}/limits`.

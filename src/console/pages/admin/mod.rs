@@ -1,4 +1,5 @@
-//! The pages of admins. Each is a 404 for everybody else; changes need a password that was entered recently.
+//! The admin pages. Admins and auditors see them; to all others each is a 404. Changes are for admins, and need a
+//! password that was entered recently. Forms of changes are not in the pages of auditors.
 
 pub mod overview;
 pub mod users;
@@ -133,6 +134,7 @@ fn status_name(status: UserStatus) -> &'static str {
 fn role_name(role: Role) -> &'static str {
     match role {
         Role::User => text("user"),
+        Role::Auditor => text("auditor"),
         Role::Admin => text("admin"),
     }
 }

@@ -3,7 +3,7 @@
 use crate::console::error::{PageError, html};
 use crate::console::format::{count, dollars};
 use crate::console::page::Page;
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::routes::admin::models::{ConfiguredModel, ModelPrices, configured};
 use crate::control::state::ControlState;
 use askama::Template;
@@ -40,9 +40,9 @@ struct PriceRow {
 /// `GET /console/admin/models`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let rows = configured(&state).iter().map(|model| ModelRow::of(&page, model)).collect();
     html(&ModelsPage { page, rows })
 }

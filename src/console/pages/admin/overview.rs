@@ -4,7 +4,7 @@ use crate::console::chart::{self, Bar};
 use crate::console::error::{PageError, html};
 use crate::console::format::{count, dollars};
 use crate::console::page::{Page, text};
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::routes::admin::overview::Overview;
 use crate::control::routes::admin::{overview, stats, top_users};
 use crate::control::state::ControlState;
@@ -82,9 +82,9 @@ struct PlanRow {
 /// `GET /console/admin`.
 pub async fn show(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let overview = overview::today(&state).await?;
     let today = overview.day;
     let period = Period::asked(None, None, today)?;

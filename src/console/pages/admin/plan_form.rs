@@ -7,7 +7,7 @@ use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
 use crate::console::page::{Page, text};
 use crate::console::query::done;
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::plans::{
@@ -88,13 +88,13 @@ pub async fn add(
 /// `GET /console/admin/plans/{id}`.
 pub async fn edit(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(id): PathParam,
 ) -> Result<Response, PageError> {
     let plan = state.plan(&id).await?;
-    admin.confirmed(&admin.page.path)?;
+    reader.confirmed(&reader.page.path)?;
     let fields = PlanFields::of(&plan);
-    show(&state, admin.page, Some(&plan), fields, None)
+    show(&state, reader.page, Some(&plan), fields, None)
 }
 
 /// `POST /console/admin/plans/{id}`.

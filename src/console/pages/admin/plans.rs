@@ -6,7 +6,7 @@ use crate::console::format::{count, dollars};
 use crate::console::forms::SafeForm;
 use crate::console::page::Page;
 use crate::console::query::{PageQuery, done};
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::overview;
 use crate::control::routes::admin::plans::{PlanPatch, change_plan};
@@ -43,10 +43,10 @@ struct PlanListRow {
 /// `GET /console/admin/plans`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(query): PageQuery<DoneQuery>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let plans = state.store.plans().await?;
     let counts = overview::today(&state).await?;
     let users = |plan: &Plan| {

@@ -8,7 +8,7 @@ use crate::console::forms::SafeForm;
 use crate::console::notice::{Notice, NoticeQuery, noticed};
 use crate::console::page::{Page, text};
 use crate::console::query::{PageQuery, done};
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::api_error::ApiError;
 use crate::control::health::{Phase, Status};
 use crate::control::routes::admin::config::{ConfigSection, in_effect};
@@ -46,12 +46,12 @@ struct ComponentCard {
 /// `GET /console/admin/system`.
 pub async fn show(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(query): PageQuery<NoticeQuery>,
 ) -> Result<Response, PageError> {
-    let done = super::done_sentence(&admin.page, query.done.as_deref());
-    let notice = query.read(&admin.page, PATH);
-    let shown = shown(&state, admin.page, String::new()).await?;
+    let done = super::done_sentence(&reader.page, query.done.as_deref());
+    let notice = query.read(&reader.page, PATH);
+    let shown = shown(&state, reader.page, String::new()).await?;
     html(&SystemPage { done, notice, ..shown })
 }
 

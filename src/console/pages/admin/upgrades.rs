@@ -6,7 +6,7 @@ use crate::console::format::Time;
 use crate::console::forms::SafeForm;
 use crate::console::page::{Page, text};
 use crate::console::query::{PageQuery, Pager, done, without_done};
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::upgrades::{UpgradesQuery, decide, page_of};
 use crate::control::state::ControlState;
@@ -59,10 +59,10 @@ pub struct UpgradesFilter {
 /// `GET /console/admin/upgrades`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(filter): PageQuery<UpgradesFilter>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let asked = filter.status.as_deref().unwrap_or("pending");
     let status = UpgradeStatus::ALL.into_iter().find(|status| status.as_str() == asked);
     let query = UpgradesQuery { status, limit: None, cursor: filter.cursor.clone() };

@@ -7,7 +7,7 @@ use crate::console::forms::SafeForm;
 use crate::console::notice::{Notice, NoticeQuery, noticed};
 use crate::console::page::{Page, text};
 use crate::console::query::PageQuery;
-use crate::console::session::AdminOnly;
+use crate::console::session::{AdminOnly, AdminOrAuditor};
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::upstreams::{
     BreakerState, UpstreamDetail, UpstreamFailureView, UpstreamTest, all, tested,
@@ -54,10 +54,10 @@ struct FailureRow {
 /// `GET /console/admin/upstreams`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(query): PageQuery<NoticeQuery>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let upstreams = all(&state, clock::now());
     let upstreams =
         upstreams.into_iter().map(|upstream| UpstreamCard::of(&page, upstream)).collect();

@@ -5,7 +5,7 @@ use crate::console::error::{PageError, html};
 use crate::console::format::{count, dollars};
 use crate::console::page::{Page, text};
 use crate::console::query::{PageQuery, Pager};
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::routes::admin::usage::{UsageBy, UsageQuery, UsageRow, csv_of, page as rows};
 use crate::control::routes::usage::history::Format;
 use crate::control::state::ControlState;
@@ -62,10 +62,10 @@ struct UserUsageRow {
 /// `GET /console/admin/usage`.
 pub async fn show(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(filter): PageQuery<UsageFilter>,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let by = filter.by.unwrap_or(UsageBy::User);
     let query = UsageQuery {
         month: filter.month.clone(),

@@ -7,7 +7,7 @@ use crate::console::format::{Time, count, dollars};
 use crate::console::page::{Page, text};
 use crate::console::pages::overview::{Meter, meters_of};
 use crate::console::query::PageQuery;
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::auth::AnyCredential;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::usage::live;
@@ -102,11 +102,11 @@ struct UserSessionRow {
 /// `GET /console/admin/users/{id}`.
 pub async fn show(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(id): PathParam,
     PageQuery(query): PageQuery<super::DoneQuery>,
 ) -> Result<Response, PageError> {
-    let AdminOnly { page, admin, .. } = admin;
+    let AdminOrAuditor { page, reader, .. } = reader;
     let user = state.user(&id).await?;
     let usage = live::of(&state, &user).await?;
     let plans = state.store.plans().await?;
@@ -124,7 +124,7 @@ pub async fn show(
         status: Tag::status(&page, user.status),
         is_active: user.status == UserStatus::Active,
         is_deleted: user.status == UserStatus::Deleted,
-        is_oneself: user.id == admin.user.id,
+        is_oneself: user.id == reader.user.id,
         roles: users::role_choices(&page, Some(user.role)),
         plans: plan_choices(&plans, &user.plan),
         overrides: overrides_in_words(&page, &user),
@@ -144,10 +144,10 @@ pub async fn show(
 /// `GET /console/admin/users/{id}/meters`: the part of the page that changes.
 pub async fn meters(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(id): PathParam,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let user = state.user(&id).await?;
     let usage = live::of(&state, &user).await?;
     html(&UserMeters {

@@ -3,9 +3,9 @@
 use super::{Choice, Tag, done_sentence, plan_choices, role_name};
 use crate::console::error::{PageError, html};
 use crate::console::format::Time;
-use crate::console::page::{Page, text};
+use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager, without_done};
-use crate::console::session::AdminOnly;
+use crate::console::session::AdminOrAuditor;
 use crate::control::routes::admin::users::{UsersQuery, page_of};
 use crate::control::state::ControlState;
 use askama::Template;
@@ -66,10 +66,10 @@ struct UserListRow {
 /// `GET /console/admin/users`.
 pub async fn list(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PageQuery(filter): PageQuery<UsersFilter>,
 ) -> Result<Response, PageError> {
-    let AdminOnly { page, admin, .. } = admin;
+    let AdminOrAuditor { page, reader, .. } = reader;
     let plans = state.store.plans().await?;
     let query = UsersQuery {
         search: filter.search.clone(),
@@ -95,7 +95,9 @@ pub async fn list(
             .collect(),
         statuses: status_choices(&page, filter.status),
         roles: role_choices(&page, filter.role),
-        rows: rows.map(|(user, _)| UserListRow::of(&page, user, (&plans, admin.user.id))).collect(),
+        rows: rows
+            .map(|(user, _)| UserListRow::of(&page, user, (&plans, reader.user.id)))
+            .collect(),
         pager,
         page,
     })
@@ -114,7 +116,7 @@ fn status_choices(page: &Page, chosen: Option<UserStatus>) -> Vec<Choice> {
 pub fn role_choices(page: &Page, chosen: Option<Role>) -> Vec<Choice> {
     let choice =
         |role: Role| Choice::new(role.as_str(), page.t(role_name(role)), chosen == Some(role));
-    [Role::User, Role::Admin].map(choice).into()
+    Role::ALL.map(choice).into()
 }
 
 impl UserListRow {
@@ -125,7 +127,7 @@ impl UserListRow {
             username: user.username.clone().unwrap_or_default(),
             role: match user.role {
                 Role::User => String::new(),
-                Role::Admin => page.t(text("admin")).to_owned(),
+                role @ (Role::Auditor | Role::Admin) => page.t(role_name(role)).to_owned(),
             },
             status: Tag::status(page, user.status),
             plans: plan_choices(plans, &user.plan),

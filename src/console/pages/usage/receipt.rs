@@ -4,7 +4,7 @@ use crate::console::error::{PageError, html};
 use crate::console::format::{Time, dollars, duration};
 use crate::console::outcome;
 use crate::console::page::Page;
-use crate::console::session::{AdminOnly, SignedIn};
+use crate::console::session::{AdminOrAuditor, SignedIn};
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::usage::receipt::{self, PriceLine, Receipt};
@@ -88,10 +88,10 @@ pub async fn show(
 /// `GET /console/admin/calls/{request}`: the call of any user.
 pub async fn show_any(
     State(state): State<ControlState>,
-    admin: AdminOnly,
+    reader: AdminOrAuditor,
     PathParam(request): PathParam,
 ) -> Result<Response, PageError> {
-    let page = admin.page;
+    let page = reader.page;
     let receipt = match receipt::any(&state, &request).await {
         Ok(receipt) => receipt,
         Err(ApiError::NotFound(_)) => return no_receipt(page, request, true),

@@ -1,11 +1,12 @@
 //! Announcements, for admins: list, add, change, delete.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::{Admin, AdminReader};
 use crate::control::http::extract::{JsonBody, PathParam, Query};
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
-    AdminRequired, AnnouncementNotFound, InvalidBody, InvalidQuery, Unavailable,
+    AdminReaderRequired, AdminRequired, AnnouncementNotFound, InvalidBody, InvalidQuery,
+    Unavailable,
 };
 use crate::control::state::ControlState;
 use crate::control::views::announcement::AnnouncementInFull;
@@ -73,10 +74,10 @@ pub struct AnnouncementPatch {
 /// Newest first, including past and future ones.
 #[utoipa::path(get, path = "/api/v1/admin/announcements", tag = "Admin",
     security(("token" = [])), params(AnnouncementsQuery),
-    responses((status = 200, body = Page<AnnouncementInFull>), InvalidQuery, AdminRequired, Unavailable))]
+    responses((status = 200, body = Page<AnnouncementInFull>), InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<AnnouncementsQuery>,
 ) -> Result<Json<Page<AnnouncementInFull>>, ApiError> {
     page(&state, query).await.map(Json)

@@ -1,10 +1,10 @@
 //! `GET /api/v1/admin/audit`: the audit log.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
-use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period;
 use axum::Json;
@@ -72,10 +72,10 @@ pub struct AuditView {
 /// Newest first.
 #[utoipa::path(get, path = "/api/v1/admin/audit", tag = "Admin", security(("token" = [])),
     params(AuditQuery),
-    responses((status = 200, body = Page<AuditView>), InvalidQuery, AdminRequired, Unavailable))]
+    responses((status = 200, body = Page<AuditView>), InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn audit(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditView>>, ApiError> {
     page(&state, query).await.map(Json)

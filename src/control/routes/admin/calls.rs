@@ -1,11 +1,11 @@
 //! The calls of users, for admins.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::extract::{PathParam, Query};
 use crate::control::http::pagination::Page;
 use crate::control::openapi::errors::{
-    AdminRequired, CallNotFound, InvalidQuery, Unavailable, UserNotFound,
+    AdminReaderRequired, CallNotFound, InvalidQuery, Unavailable, UserNotFound,
 };
 use crate::control::routes::usage::history::{self, ChargeView, HistoryQuery};
 use crate::control::routes::usage::receipt::{self, Receipt};
@@ -22,10 +22,10 @@ use axum::response::Response;
     security(("token" = [])),
     params(("id" = String, Path, description = "Id of the user"), HistoryQuery),
     responses((status = 200, content((Page<ChargeView> = "application/json"), (String = "text/csv"))),
-        InvalidQuery, AdminRequired, UserNotFound, Unavailable))]
+        InvalidQuery, AdminReaderRequired, UserNotFound, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     PathParam(id): PathParam,
     uri: Uri,
     Query(query): Query<HistoryQuery>,
@@ -40,10 +40,10 @@ pub async fn list(
 #[utoipa::path(get, path = "/api/v1/admin/calls/{request_id}", tag = "Admin",
     security(("token" = [])),
     params(("request_id" = String, Path, description = "The `x-request-id` of the response")),
-    responses((status = 200, body = Receipt), AdminRequired, CallNotFound, Unavailable))]
+    responses((status = 200, body = Receipt), AdminReaderRequired, CallNotFound, Unavailable))]
 pub async fn show(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     PathParam(id): PathParam,
 ) -> Result<Json<Receipt>, ApiError> {
     receipt::any(&state, &id).await.map(Json)

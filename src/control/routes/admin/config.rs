@@ -2,8 +2,8 @@
 
 use crate::config::report::SectionReport;
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
-use crate::control::openapi::errors::{AdminRequired, Unavailable};
+use crate::control::auth::AdminReader;
+use crate::control::openapi::errors::{AdminReaderRequired, Unavailable};
 use crate::control::state::ControlState;
 use axum::Json;
 use axum::extract::State;
@@ -39,10 +39,10 @@ pub struct ConfigSetting {
 ///
 /// As it is in effect: defaults, file and environment, with what was reloaded since the start. Secrets are `***`.
 #[utoipa::path(get, path = "/api/v1/admin/config", tag = "Admin", security(("token" = [])),
-    responses((status = 200, body = ConfigView), AdminRequired, Unavailable))]
+    responses((status = 200, body = ConfigView), AdminReaderRequired, Unavailable))]
 pub async fn config(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
 ) -> Result<Json<ConfigView>, ApiError> {
     Ok(Json(in_effect(&state)))
 }

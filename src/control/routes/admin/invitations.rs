@@ -35,7 +35,7 @@ pub struct NewUserForm {
     pub plan_id: Option<String>,
     /// Default: `user`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, pattern = "^(user|admin)$", example = "user")]
+    #[schema(value_type = Option<String>, pattern = "^(user|auditor|admin)$", example = "user")]
     pub role: Option<Role>,
     /// True: the invitation link is mailed to the user as well.
     #[serde(default)]

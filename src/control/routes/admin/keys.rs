@@ -1,11 +1,11 @@
 //! Lists and revokes a user's keys, for admins.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::{Admin, AdminReader};
 use crate::control::http::extract::{PathParam, PathParams, Query};
 use crate::control::http::pagination::Page;
 use crate::control::openapi::errors::{
-    AdminRequired, InvalidQuery, KeyNotFound, Unavailable, UserNotFound,
+    AdminReaderRequired, AdminRequired, InvalidQuery, KeyNotFound, Unavailable, UserNotFound,
 };
 use crate::control::routes::keys::{self, KeysQuery};
 use crate::control::state::ControlState;
@@ -19,10 +19,10 @@ use axum::http::StatusCode;
 /// Oldest first, including revoked keys.
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}/keys", tag = "Admin",
     security(("token" = [])), params(("id" = String, Path, description = "Id of the user"), KeysQuery),
-    responses((status = 200, body = Page<KeyView>), InvalidQuery, AdminRequired, UserNotFound, Unavailable))]
+    responses((status = 200, body = Page<KeyView>), InvalidQuery, AdminReaderRequired, UserNotFound, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     PathParam(id): PathParam,
     Query(query): Query<KeysQuery>,
 ) -> Result<Json<Page<KeyView>>, ApiError> {

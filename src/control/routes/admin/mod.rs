@@ -1,4 +1,5 @@
-//! Administration. Every handler takes an [`crate::control::auth::Admin`], and every change is audited.
+//! Administration. Every handler that reads takes an [`crate::control::auth::AdminReader`]; every handler that
+//! changes, tests or reloads something takes an [`crate::control::auth::Admin`], and every change is audited.
 
 pub mod overview;
 pub mod stats;

@@ -1,8 +1,8 @@
 //! `GET /api/v1/admin/models`: the models and prices in effect.
 
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::pagination::Page;
-use crate::control::openapi::errors::{AdminRequired, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, Unavailable};
 use crate::control::state::ControlState;
 use axum::Json;
 use axum::extract::State;
@@ -73,8 +73,11 @@ pub struct ModelPrices {
 ///
 /// As they are in effect, in the order of the configuration.
 #[utoipa::path(get, path = "/api/v1/admin/models", tag = "Admin", security(("token" = [])),
-    responses((status = 200, body = Page<ConfiguredModel>), AdminRequired, Unavailable))]
-pub async fn list(State(state): State<ControlState>, _admin: Admin) -> Json<Page<ConfiguredModel>> {
+    responses((status = 200, body = Page<ConfiguredModel>), AdminReaderRequired, Unavailable))]
+pub async fn list(
+    State(state): State<ControlState>,
+    _reader: AdminReader,
+) -> Json<Page<ConfiguredModel>> {
     Json(Page::single(configured(&state)))
 }
 

@@ -4,9 +4,9 @@
 //! see [`StaleWhileRevalidate`].
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::stale_cache::StaleWhileRevalidate;
-use crate::control::openapi::errors::{AdminRequired, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::usage::{ModelSums, SumsView, model_sums};
 use axum::Json;
@@ -83,10 +83,10 @@ pub struct PlanSums {
 /// Cached: at most 5 seconds old if requested regularly, otherwise up to a minute.
 #[utoipa::path(get, path = "/api/v1/admin/stats/overview", tag = "Admin",
     security(("token" = [])),
-    responses((status = 200, body = Overview), AdminRequired, Unavailable))]
+    responses((status = 200, body = Overview), AdminReaderRequired, Unavailable))]
 pub async fn overview(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
 ) -> Result<Response, ApiError> {
     let overview = today(&state).await?;
     Ok(Json(&*overview).into_response())

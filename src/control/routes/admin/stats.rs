@@ -4,10 +4,10 @@
 //! therefore cached: see [`StaleWhileRevalidate`].
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::extract::Query;
 use crate::control::http::stale_cache::StaleWhileRevalidate;
-use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, InvalidQuery, Unavailable};
 use crate::control::routes::usage::stats::PeriodQuery;
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
@@ -63,10 +63,10 @@ pub struct LatencyShares {
 /// What all users used. Cached: at most one minute old if requested regularly, otherwise up to 15 minutes.
 #[utoipa::path(get, path = "/api/v1/admin/stats/daily", tag = "Admin",
     security(("token" = [])), params(PeriodQuery),
-    responses((status = 200, body = DailyStats), InvalidQuery, AdminRequired, Unavailable))]
+    responses((status = 200, body = DailyStats), InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn daily(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<PeriodQuery>,
 ) -> Result<Json<DailyStats>, ApiError> {
     let today = Day::at(clock::now(), &TimeZone::UTC);

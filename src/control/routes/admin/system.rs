@@ -1,9 +1,9 @@
 //! `GET /api/v1/admin/system/health`: the components of this gateway in detail.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::health::{Health, now};
-use crate::control::openapi::errors::{AdminRequired, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, Unavailable};
 use crate::control::state::ControlState;
 use crate::upstream::UpstreamStatus;
 use crate::upstream::breaker::Phase;
@@ -124,10 +124,10 @@ const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
 /// Get the health of the system
 #[utoipa::path(get, path = "/api/v1/admin/system/health", tag = "Admin",
     security(("token" = [])),
-    responses((status = 200, body = SystemHealth), AdminRequired, Unavailable))]
+    responses((status = 200, body = SystemHealth), AdminReaderRequired, Unavailable))]
 pub async fn health(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
 ) -> Result<Json<SystemHealth>, ApiError> {
     of_system(&state).await.map(Json)
 }

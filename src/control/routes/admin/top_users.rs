@@ -4,11 +4,11 @@
 //! therefore cached: see [`StaleWhileRevalidate`].
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
 use crate::control::http::stale_cache::StaleWhileRevalidate;
-use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
 use crate::control::views::usage::SumsView;
@@ -71,10 +71,10 @@ pub struct TopUser {
 /// Cached: at most one minute old if requested regularly, otherwise up to 15 minutes.
 #[utoipa::path(get, path = "/api/v1/admin/usage/top-users", tag = "Admin",
     security(("token" = [])), params(TopQuery),
-    responses((status = 200, body = Page<TopUser>), InvalidQuery, AdminRequired, Unavailable))]
+    responses((status = 200, body = Page<TopUser>), InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn top_users(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<TopQuery>,
 ) -> Result<Json<Page<TopUser>>, ApiError> {
     let today = Day::at(clock::now(), &TimeZone::UTC);

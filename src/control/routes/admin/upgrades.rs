@@ -1,11 +1,11 @@
 //! Upgrade requests, for admins: list, approve, reject.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::{Admin, AdminReader};
 use crate::control::http::extract::{PathParam, Query};
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
-    AdminRequired, AlreadyDecided, InvalidQuery, Unavailable, UpgradeNotFound,
+    AdminReaderRequired, AdminRequired, AlreadyDecided, InvalidQuery, Unavailable, UpgradeNotFound,
 };
 use crate::control::state::ControlState;
 use crate::control::views::upgrade::UpgradeView;
@@ -35,10 +35,10 @@ pub struct UpgradesQuery {
 /// Newest first.
 #[utoipa::path(get, path = "/api/v1/admin/upgrades", tag = "Admin", security(("token" = [])),
     params(UpgradesQuery),
-    responses((status = 200, body = Page<UpgradeView>), InvalidQuery, AdminRequired, Unavailable))]
+    responses((status = 200, body = Page<UpgradeView>), InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<UpgradesQuery>,
 ) -> Result<Json<Page<UpgradeView>>, ApiError> {
     let Page { data, next_cursor } = page_of(&state, query).await?;

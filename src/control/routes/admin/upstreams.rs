@@ -1,11 +1,11 @@
 //! Upstreams, for admins: state, load, latest failures, and a test.
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::{Admin, AdminReader};
 use crate::control::http::extract::PathParam;
 use crate::control::http::pagination::Page;
 use crate::control::openapi::errors::{
-    AdminRequired, Unavailable, UpstreamNotFound, UpstreamTestRunning,
+    AdminReaderRequired, AdminRequired, Unavailable, UpstreamNotFound, UpstreamTestRunning,
 };
 use crate::control::state::ControlState;
 use crate::upstream::breaker::Phase;
@@ -91,10 +91,10 @@ pub struct UpstreamTest {
 ///
 /// In the order of the configuration, as this gateway sees them. Each gateway has its own view.
 #[utoipa::path(get, path = "/api/v1/admin/upstreams", tag = "Admin", security(("token" = [])),
-    responses((status = 200, body = Page<UpstreamDetail>), AdminRequired, Unavailable))]
+    responses((status = 200, body = Page<UpstreamDetail>), AdminReaderRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
 ) -> Result<Json<Page<UpstreamDetail>>, ApiError> {
     Ok(Json(Page::single(all(&state, clock::now()))))
 }

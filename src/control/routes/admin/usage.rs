@@ -4,12 +4,12 @@
 //! a second for millions of rows, so they are cached: see [`StaleWhileRevalidate`].
 
 use crate::control::api_error::ApiError;
-use crate::control::auth::Admin;
+use crate::control::auth::AdminReader;
 use crate::control::http::csv;
 use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
 use crate::control::http::stale_cache::StaleWhileRevalidate;
-use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
+use crate::control::openapi::errors::{AdminReaderRequired, InvalidQuery, Unavailable};
 use crate::control::routes::usage::history::Format;
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
@@ -110,10 +110,10 @@ struct UsageCursor(UsagePosition);
 #[utoipa::path(get, path = "/api/v1/admin/usage", tag = "Admin", security(("token" = [])),
     params(UsageQuery),
     responses((status = 200, content((Page<UsageRow> = "application/json"), (String = "text/csv"))),
-        InvalidQuery, AdminRequired, Unavailable))]
+        InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn usage(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<UsageQuery>,
 ) -> Result<Response, ApiError> {
     match query.format.unwrap_or_default() {

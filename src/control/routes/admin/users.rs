@@ -2,13 +2,13 @@
 
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
-use crate::control::auth::{Admin, AnyCredential};
+use crate::control::auth::{Admin, AdminReader, AnyCredential};
 use crate::control::http::extract::{JsonBody, Object, PathParam, PreferredLanguage, Query};
 use crate::control::http::middleware::RequestContext;
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
-    AdminRequired, InvalidBody, InvalidQuery, InvalidUserChange, PlanNotFound, Unavailable,
-    UserNotFound,
+    AdminReaderRequired, AdminRequired, InvalidBody, InvalidQuery, InvalidUserChange, PlanNotFound,
+    Unavailable, UserNotFound,
 };
 use crate::control::routes::keys;
 use crate::control::routes::usage::live::{self, Usage};
@@ -47,7 +47,7 @@ pub struct UsersQuery {
     pub plan: Option<String>,
     #[param(value_type = Option<String>, pattern = "^(active|suspended|deleted)$")]
     pub status: Option<UserStatus>,
-    #[param(value_type = Option<String>, pattern = "^(user|admin)$")]
+    #[param(value_type = Option<String>, pattern = "^(user|auditor|admin)$")]
     pub role: Option<Role>,
     /// Users per page; default 50.
     #[param(minimum = 1, maximum = 200)]
@@ -96,7 +96,7 @@ pub struct UserPatch {
     #[schema(example = "log-min")]
     pub plan_id: Option<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>, pattern = "^(user|admin)$", example = "user")]
+    #[schema(value_type = Option<String>, pattern = "^(user|auditor|admin)$", example = "user")]
     pub role: Option<Role>,
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(active|suspended)$", example = "active")]
@@ -128,10 +128,10 @@ pub struct OverridesForm {
 /// In order of registration.
 #[utoipa::path(get, path = "/api/v1/admin/users", tag = "Admin", security(("token" = [])),
     params(UsersQuery),
-    responses((status = 200, body = Page<UserView>), InvalidQuery, AdminRequired, Unavailable))]
+    responses((status = 200, body = Page<UserView>), InvalidQuery, AdminReaderRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     Query(query): Query<UsersQuery>,
 ) -> Result<Json<Page<UserView>>, ApiError> {
     let Page { data, next_cursor } = page_of(&state, query).await?;
@@ -166,10 +166,10 @@ pub async fn page_of(
 /// Get a user
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}", tag = "Admin", security(("token" = [])),
     params(("id" = String, Path, description = "Id of the user")),
-    responses((status = 200, body = UserInFull), AdminRequired, UserNotFound, Unavailable))]
+    responses((status = 200, body = UserInFull), AdminReaderRequired, UserNotFound, Unavailable))]
 pub async fn show(
     State(state): State<ControlState>,
-    _admin: Admin,
+    _reader: AdminReader,
     PathParam(id): PathParam,
 ) -> Result<Json<UserInFull>, ApiError> {
     let user = state.user(&id).await?;
@@ -209,7 +209,8 @@ pub async fn change_user(
         let problem = "`status` must be `active` or `suspended`. To delete a user, send DELETE to this route.";
         return Err(ApiError::invalid("status", problem));
     }
-    let locks_out = form.role == Some(Role::User) || form.status == Some(UserStatus::Suspended);
+    let locks_out = form.role.is_some_and(|role| role != Role::Admin)
+        || form.status == Some(UserStatus::Suspended);
     if user.id == admin.user.id && locks_out {
         return Err(ApiError::OwnAccountLockout);
     }
