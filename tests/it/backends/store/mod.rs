@@ -119,6 +119,7 @@ macro_rules! suite {
                 a_link_is_used_once_and_applies_its_change
                 a_reset_of_an_unverified_account_removes_the_second_factor
                 a_reset_of_an_unverified_account_revokes_its_keys
+                an_invitation_of_a_registered_unverified_account_takes_it_over
                 only_the_right_token_purpose_and_time_open_a_link
                 a_newer_link_of_the_same_purpose_ends_the_earlier
                 a_password_a_suspension_or_another_address_ends_links

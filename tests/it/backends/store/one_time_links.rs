@@ -90,10 +90,6 @@ pub async fn a_link_is_used_once_and_applies_its_change(store: Any) {
 }
 
 pub async fn a_reset_of_an_unverified_account_revokes_its_keys(store: Any) {
-    let live = async |user: UserId| {
-        let keys = all_keys(&*store, user).await.unwrap();
-        keys.iter().filter(|key| key.revoked_at.is_none()).count()
-    };
     let claimed = add_user(&store, "owner@b.c").await;
     let proven = add_user(&store, "proven@b.c").await;
     store.change_user(proven.id, &verified(), &by()).await.unwrap();
@@ -104,7 +100,35 @@ pub async fn a_reset_of_an_unverified_account_revokes_its_keys(store: Any) {
         let reset = add(&store, user, RESET).await;
         let change = UserChange { email_verified_at: Some(at(9)), ..password("new") };
         assert!(store.redeem_link(&reset, &change, &by()).await.unwrap().is_some());
-        assert_eq!(live(user.id).await, left, "{}", user.email);
+        assert_eq!(live_keys(&store, user.id).await, left, "{}", user.email);
+    }
+}
+
+/// The number of keys that are not revoked.
+async fn live_keys(store: &Any, user: UserId) -> usize {
+    let keys = all_keys(&**store, user).await.unwrap();
+    keys.iter().filter(|key| key.revoked_at.is_none()).count()
+}
+
+pub async fn an_invitation_of_a_registered_unverified_account_takes_it_over(store: Any) {
+    let registered = second_factors::with_factor(&store, "owner@b.c").await;
+    store.change_user(registered, &password("squatter's"), &by()).await.unwrap();
+    let proven = second_factors::with_factor(&store, "proven@b.c").await;
+    let change = UserChange { email_verified_at: Some(at(9)), ..password("own") };
+    store.change_user(proven, &change, &by()).await.unwrap();
+    // Added by the operator, who made a key as well.
+    let added = store.add_user(&new_user("added@b.c", "basic"), &by()).await.unwrap().id;
+    for (id, is_taken_over, has_factor) in
+        [(registered, true, true), (proven, false, true), (added, false, false)]
+    {
+        let user = store.user(id).await.unwrap().unwrap();
+        store.add_key(id, &new_key("one"), &by()).await.unwrap();
+        let invitation = add(&store, &user, LinkPurpose::Invitation).await;
+        let change = UserChange { email_verified_at: Some(at(9)), ..password("new") };
+        assert!(store.redeem_link(&invitation, &change, &by()).await.unwrap().is_some());
+        assert_eq!(live_keys(&store, id).await, usize::from(!is_taken_over), "{}", user.email);
+        let keeps_factor = store.second_factor(id).await.unwrap().is_some();
+        assert_eq!(keeps_factor, has_factor && !is_taken_over, "{}", user.email);
     }
 }
 
