@@ -6,6 +6,7 @@ use crate::console;
 use crate::control as control_plane;
 use crate::control::auth::identity::Identity;
 use crate::control::health::{Checks, Readiness};
+use crate::control::near_limits;
 use crate::control::routes;
 use crate::control::routes::admin::reload::ReloadRequest;
 use crate::control::state::{ControlState, EdgeConfig, InstanceInfo};
@@ -45,6 +46,7 @@ pub(super) fn control(
         instance: Arc::new(instance),
         overviews: Arc::new(routes::admin::overview::overviews()),
         top_reports: Arc::new(routes::admin::top_users::reports()),
+        near_limits: Arc::new(near_limits::near_limits()),
         announcements: Arc::new(routes::announcements::cache()),
         model_reports: Arc::new(routes::admin::usage::model_reports()),
         daily_totals: Arc::new(routes::admin::stats::daily_totals()),

@@ -12,6 +12,7 @@ mod lookup;
 pub mod account_links;
 pub mod api_error;
 pub mod health;
+pub mod near_limits;
 pub mod admin_port;
 pub mod http;
 pub mod auth;

@@ -2,6 +2,7 @@
 
 use super::auth::identity::Identity;
 use super::health::{self, Readiness};
+use super::near_limits::NearLimits;
 use super::routes::admin::overview::Overviews;
 use super::routes::admin::reload::Reloads;
 use super::routes::admin::stats::DailyTotals;
@@ -36,6 +37,7 @@ pub struct ControlState {
     pub instance: Arc<InstanceInfo>,
     pub overviews: Arc<Overviews>,
     pub top_reports: Arc<TopReports>,
+    pub near_limits: Arc<NearLimits>,
     pub announcements: Arc<CurrentAnnouncements>,
     pub model_reports: Arc<ModelReports>,
     pub daily_totals: Arc<DailyTotals>,

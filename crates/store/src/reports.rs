@@ -103,6 +103,15 @@ pub trait Reports: Send + Sync + 'static {
         by: TopBy,
         limit: u32,
     ) -> Result<Vec<(User, Sums)>, StoreError>;
+
+    /// At most `limit` active users who have used `percent` or more of their tokens or requests of `day`, the
+    /// nearest to a limit first.
+    async fn near_limits(
+        &self,
+        day: Day,
+        percent: u32,
+        limit: u32,
+    ) -> Result<Vec<NearLimit>, StoreError>;
 }
 
 /// Days for which quarters of an hour are kept at least.
@@ -254,6 +263,29 @@ impl UserUsage {
     #[must_use]
     pub fn position(&self) -> UsagePosition {
         UsagePosition { user: self.user, model: self.model.clone() }
+    }
+}
+
+/// A user with what was used of the limits of a day.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NearLimit {
+    pub user: User,
+    pub tokens: UsedShare,
+    pub requests: UsedShare,
+}
+
+/// The part of a limit that was used; the limit is the user's own, or the plan's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedShare {
+    pub used: u64,
+    pub limit: u64,
+}
+
+impl UsedShare {
+    /// The used part in percent, rounded down; 0 of a limit of 0.
+    #[must_use]
+    pub fn percent(self) -> u64 {
+        self.used.saturating_mul(100).checked_div(self.limit).unwrap_or(0)
     }
 }
 

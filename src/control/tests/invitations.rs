@@ -107,3 +107,29 @@ async fn only_admins_invite_and_bad_invitations_add_nobody() {
     let users = control.get(USERS, admin).await.ok();
     assert_eq!(users["data"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn an_invitation_takes_a_registered_account_from_the_one_who_registered_it() {
+    let control = control().await;
+    let root = control.admin().await;
+    let form = json!({ "email": "owner@example.com", "password": "the squatter's password" });
+    let squatted = control.post("/api/v1/users/register", None, form).await.ok();
+    let (key, token) = (squatted["api_key"].as_str(), squatted["access_token"].as_str());
+    control.get("/api/v1/chat/usage", key).await.ok();
+    let id = squatted["user"]["id"].as_str().unwrap();
+    let admin = Some(&*root.token);
+    let link = control.post(&format!("{USERS}/{id}/invitation"), admin, json!({})).await.ok();
+    control.get("/api/v1/chat/usage", key).await.ok();
+    let accept = json!({ "token": token_in(link["path"].as_str().unwrap()), "password": PASSWORD });
+    control.post(ACCEPT, None, accept).await.ok();
+    control.get("/api/v1/chat/usage", key).await.refused(401, "invalid_api_key");
+    control.get("/api/v1/users/profile", token).await.refused(401, "invalid_token");
+    let refresh = json!({ "refresh_token": squatted["refresh_token"] });
+    let refreshed = control.post("/api/v1/users/refresh", None, refresh).await;
+    refreshed.refused(401, "invalid_refresh_token");
+    control
+        .login("owner@example.com", "the squatter's password")
+        .await
+        .refused(401, "invalid_credentials");
+    control.login("owner@example.com", PASSWORD).await.ok();
+}

@@ -209,6 +209,7 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         instance: Arc::clone(&instance),
         overviews: Arc::new(admin::overview::overviews()),
         top_reports: Arc::new(admin::top_users::reports()),
+        near_limits: Arc::new(near_limits::near_limits()),
         announcements: Arc::new(routes::announcements::cache()),
         model_reports: Arc::new(admin::usage::model_reports()),
         daily_totals: Arc::new(admin::stats::daily_totals()),

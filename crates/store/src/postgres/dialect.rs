@@ -80,6 +80,13 @@ macro_rules! usage_of_days {
     };
 }
 
+/// A limit of the user's own from the column with the overrides of `users`; null if the plan's applies.
+macro_rules! override_of {
+    ($field:literal) => {
+        concat!("(users.overrides::json ->> '", $field, "')::bigint")
+    };
+}
+
 macro_rules! page_start {
     () => {
         "true"
@@ -109,8 +116,8 @@ macro_rules! is_pruned {
 }
 
 pub(super) use {
-    day_in, each_day, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end,
-    page_start, skip_locked, unpartitioned, usage_of_days,
+    day_in, each_day, for_no_key_update, for_update, id_in, is_pruned, next_change, override_of,
+    page_end, page_start, skip_locked, unpartitioned, usage_of_days,
 };
 
 /// Encodes the parameter of [`id_in`].

@@ -11,6 +11,7 @@ mod keys;
 mod key_rows;
 mod ledger;
 mod maintenance;
+mod near_limits;
 mod one_time_links;
 mod plans;
 mod reconciliation;

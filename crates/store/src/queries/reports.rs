@@ -2,11 +2,14 @@
 
 use super::dialect::Backend;
 use super::history::{self, Page};
+use super::near_limits;
 use super::usage_pages::UsagePage;
 use super::users;
 use crate::StoreError;
 use crate::encode::DayColumn;
-use crate::reports::{DayTotals, Grouping, HistoryFilter, Latency, Reports, Sums, TopBy};
+use crate::reports::{
+    DayTotals, Grouping, HistoryFilter, Latency, NearLimit, Reports, Sums, TopBy,
+};
 use crate::reports::{UsagePosition, UserUsage};
 use crate::rows::{DayRow, DayTotalsRow, LastUsedRow, LatencyRow, ModelRow, PlanRow, QuarterRow};
 use crate::rows::{SumsRow, UserCountRow};
@@ -331,5 +334,14 @@ impl Reports for Backend {
             Ok(sums.into_iter().filter_map(|(id, sums)| Some((users.remove(&id)?, sums))).collect())
         })
         .await
+    }
+
+    async fn near_limits(
+        &self,
+        day: Day,
+        percent: u32,
+        limit: u32,
+    ) -> Result<Vec<NearLimit>, StoreError> {
+        self.read(StoreOp::Reports, near_limits::read(self, day, percent, limit)).await
     }
 }

@@ -76,6 +76,13 @@ macro_rules! usage_of_days {
     };
 }
 
+/// A limit of the user's own from the column with the overrides of `users`; null if the plan's applies.
+macro_rules! override_of {
+    ($field:literal) => {
+        concat!("json_extract(users.overrides, '$.", $field, "')")
+    };
+}
+
 /// A page of users is found in the index of names alone, and only then are its rows read.
 macro_rules! page_start {
     () => {
@@ -104,8 +111,8 @@ macro_rules! is_pruned {
 }
 
 pub(super) use {
-    day_in, each_day, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end,
-    page_start, skip_locked, unpartitioned, usage_of_days,
+    day_in, each_day, for_no_key_update, for_update, id_in, is_pruned, next_change, override_of,
+    page_end, page_start, skip_locked, unpartitioned, usage_of_days,
 };
 
 /// Encodes the parameter of [`id_in`].

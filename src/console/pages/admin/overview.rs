@@ -5,6 +5,7 @@ use crate::console::error::{PageError, html};
 use crate::console::format::{count, dollars};
 use crate::console::page::{Page, text};
 use crate::console::session::AdminOrAuditor;
+use crate::control::near_limits;
 use crate::control::routes::admin::overview::Overview;
 use crate::control::routes::admin::{overview, stats, top_users};
 use crate::control::state::ControlState;
@@ -17,12 +18,10 @@ use domain::id::PlanId;
 use domain::plan::Plan;
 use domain::user::User;
 use jiff::ToSpan;
-use store::reports::{DayTotals, Latency, Sums, TopBy};
+use store::reports::{DayTotals, Latency, NearLimit, Sums, TopBy};
 
 /// Users that each list shows.
 const LISTED: usize = 10;
-/// Share of a limit from which on it is near, in percent.
-const NEAR_PERCENT: u64 = 80;
 
 #[derive(Template)]
 #[template(path = "console/admin/overview.html")]
@@ -32,7 +31,7 @@ struct AdminOverviewPage {
     chart: String,
     days: Vec<AdminDayRow>,
     top: Vec<TopList>,
-    near: Vec<NearLimit>,
+    near: Vec<NearLimitRow>,
     plans: Vec<PlanRow>,
 }
 
@@ -67,7 +66,7 @@ struct TopRow {
 }
 
 /// A user who has used most of a limit of today.
-struct NearLimit {
+struct NearLimitRow {
     id: String,
     email: String,
     limit: String,
@@ -94,6 +93,7 @@ pub async fn show(
     let yesterday = Day(today.0.saturating_sub(1.day()));
     let used_today = top_users::top_of(&state, day(today), TopBy::Tokens).await?;
     let used_yesterday = top_users::top_of(&state, day(yesterday), TopBy::Tokens).await?;
+    let near = near_limits::of_day(&state, today).await?;
     let by_day = totals.iter().map(|day| (day.day, day.sums)).collect();
     let by_day: Vec<(Day, Sums)> = period.filled(by_day);
     let bars: Vec<Bar> = by_day.iter().map(|(day, sums)| bar(*day, sums)).collect();
@@ -108,7 +108,7 @@ pub async fn show(
                 rows: top_rows(&used_yesterday),
             },
         ],
-        near: near_limits(&page, &used_today, &plans),
+        near: near.iter().map(|near| NearLimitRow::of(&page, near)).collect(),
         plans: plan_rows(&plans, &overview),
         page,
     })
@@ -199,27 +199,17 @@ fn top_rows(users: &[(User, Sums)]) -> Vec<TopRow> {
     users.iter().take(LISTED).map(row).collect()
 }
 
-/// Those of `users` whose tokens or requests of today are near the limit, the nearest first.
-fn near_limits(page: &Page, users: &[(User, Sums)], plans: &[Plan]) -> Vec<NearLimit> {
-    let near = users.iter().filter_map(|(user, sums)| {
-        let plan = plans.iter().find(|plan| plan.id == user.plan)?;
-        let limits = user.overrides.over(plan.limits.clone());
-        let share =
-            |used: u64, limit: u64| used.saturating_mul(100).checked_div(limit).unwrap_or(0);
-        let tokens = share(sums.tokens(), limits.tokens_per_day);
-        let requests = share(sums.requests, limits.requests_per_day);
-        let (percent, limit) = if tokens >= requests {
-            (tokens, page.fill("{} tokens", &[&count(limits.tokens_per_day)]))
+impl NearLimitRow {
+    /// The limit that is nearer of a user's tokens and requests.
+    fn of(page: &Page, near: &NearLimit) -> Self {
+        let (tokens, requests) = (near.tokens, near.requests);
+        let (percent, limit) = if tokens.percent() >= requests.percent() {
+            (tokens.percent(), page.fill("{} tokens", &[&count(tokens.limit)]))
         } else {
-            (requests, page.fill("{} requests", &[&count(limits.requests_per_day)]))
+            (requests.percent(), page.fill("{} requests", &[&count(requests.limit)]))
         };
-        let (id, email) = (user.id.to_string(), user.email.clone());
-        (percent >= NEAR_PERCENT).then_some(NearLimit { id, email, limit, percent })
-    });
-    let mut near: Vec<NearLimit> = near.collect();
-    near.sort_by_key(|user| std::cmp::Reverse(user.percent));
-    near.truncate(LISTED);
-    near
+        Self { id: near.user.id.to_string(), email: near.user.email.clone(), limit, percent }
+    }
 }
 
 fn plan_rows(plans: &[Plan], overview: &Overview) -> Vec<PlanRow> {

@@ -16,6 +16,7 @@ pub mod stored_responses;
 pub mod journal;
 pub mod random_ledger;
 pub mod reports;
+pub mod near_limits;
 pub mod retention;
 pub mod adjustments;
 pub mod older_schemas;
@@ -204,6 +205,9 @@ macro_rules! suite {
                 top_users_come_in_order
                 a_store_reports_its_connections
                 reports_on_nothing_are_empty
+            }
+            near_limits {
+                users_near_a_limit_are_found_whoever_used_most
             }
             lookups {
                 calls_are_found_by_request
