@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from redis_accounts import accounts, days
+from settings import HIDDEN_REASONING
 
 # Of a plan's tokens of a day, what upstream and ledger may be apart for calls that were cut.
 TOLERATED = 0.02
@@ -77,7 +78,7 @@ class LedgerCheck:
         self.check_counters()
 
     def compare(self, request, row, entries):
-        name, rule = self.classify(request, row, entries)
+        name, rule = excused(*self.classify(request, row, entries), row, entries)
         line = self.lines.setdefault(name, Line(rule))
         billed = entries[-1]["billed"]["tokens"] if entries else 0
         call = self.call.get(request)
@@ -205,6 +206,18 @@ class LedgerCheck:
             "not charged, worst user": f"{self.share():.2%} of the plan",
             "violations": self.wrong(),
         }
+
+
+def excused(name, rule, row, entries):
+    """The class of a call whose bill no gateway can know, whatever ended it."""
+    entry = entries[-1] if entries else None
+    # Estimated: an allowance is charged for reasoning that the model hides, whether it reasoned or not.
+    if entry and rule == NEAR and row["source"] != "reported" and entry["model"] in HIDDEN_REASONING:
+        return f"{name}, hidden reasoning", OPEN
+    # It was sent a limit, and went beyond it unseen.
+    if entry and rule == AT_LEAST and "overrun" in (entry["fault"] or ""):
+        return f"{name}, beyond its limit", OPEN
+    return name, rule
 
 
 class Difference:

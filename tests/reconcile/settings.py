@@ -1,5 +1,8 @@
 """What `scripts/reconcile` starts: one upstream, models of every kind, the plans that are seeded."""
 
+# Models with `hidden_reasoning` below.
+HIDDEN_REASONING = {"grok-4.20-0309-reasoning"}
+
 CONFIG = """
 [telemetry]
 log_format = "json"
