@@ -4,6 +4,7 @@ use anyhow::Context;
 use mock_xai::Simulator;
 use mock_xai::fault::{Faults, NAMES};
 use mock_xai::settings::Settings;
+use mock_xai::surfaces::Surfaces;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ use tokio_util::task::TaskTracker;
     "Example: knockx simulate --listen 127.0.0.1:9999 --tokens-per-second 80 --fault stall=5\n\n\
      Faults, comma-separated: {NAMES}\n\n\
      A single request is controlled by headers (x-sim-tokens, x-sim-reasoning, x-sim-first-token-ms, x-sim-token-ms, \
-     x-sim-cache-writes, x-sim-fault)\nor by its last user message: [sim tokens=500 token-ms=5 fault=cut=20].\n\
+     x-sim-cache-writes, x-sim-fault, x-sim-call, x-sim-lenient)\nor by its last user message: \
+     [sim tokens=500 token-ms=5 fault=cut=20].\n\
      GET /sim/log?last=N and /sim/stats return what was sent; POST /sim/fault sets the faults for all requests."
 ))]
 pub struct Args {
@@ -53,6 +55,10 @@ pub struct Args {
     /// Additional model name; may be repeated.
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
+    /// Supported endpoints: chat, responses, completions, messages, embeddings, images; the others return 404.
+    /// Default: all.
+    #[arg(long, value_name = "NAME,…")]
+    surfaces: Option<Surfaces>,
     /// Maximum bytes of events combined into one write; 0 writes each event separately.
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024)]
     coalesce: usize,
@@ -74,6 +80,7 @@ impl From<Args> for Settings {
             log: args.log,
             coalesce: args.coalesce,
             more_models: args.model,
+            surfaces: args.surfaces.unwrap_or_default(),
         }
     }
 }

@@ -5,9 +5,18 @@
 
 use crate::fault::{Fault, Faults};
 use crate::model::Model;
-use crate::reply::responses;
-use crate::request::{Function, ModelRequest};
+use crate::request::ModelRequest;
+use crate::request::tools::Function;
 use crate::settings::Overrides;
+use crate::stored_responses;
+use crate::words::{Draws, Pieces, Words};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The most words of one choice.
+const MAX_WORDS: u64 = 2_000_000;
+/// The most words of all choices together.
+const MAX_WORDS_OF_ALL: u64 = 8_000_000;
 
 /// An answer, decided before its first byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +27,12 @@ pub struct Answer {
     pub words: u64,
     pub call: Option<Call>,
     pub finish: FinishReason,
+    /// The text in place of random words.
+    structured: Option<Pieces>,
+    /// Members of the request that a response repeats.
+    pub echo: Arc<Map<String, Value>>,
+    /// True if the model reasoned, shown or not.
+    pub has_reasoned: bool,
     /// Reasoning that is also shown, word by word.
     pub shown_reasoning: u64,
     /// Reasoning in a form that only this simulator reads, if it was wanted.
@@ -65,42 +80,63 @@ impl Answer {
         seed: u64,
         prompt_overhead: u64,
     ) -> Self {
-        let digest = Words::new(seed ^ request.digest).draw();
+        let digest = Draws::new(seed ^ request.digest).draw();
         // What has no words, such as embeddings, cannot have too many.
-        let over = |max| if max == 0 { 0 } else { max + overrides.faults.overrun() };
+        let overrun = overrides.faults.overrun();
+        let over = |max: u64| if max == 0 { 0 } else { max.saturating_add(overrun) };
         let limit = request.max_tokens.map(over);
         let call = request
-            .function
-            .clone()
+            .call(overrides.call.as_ref())
             .map(Call::new)
             .filter(|call| limit.is_none_or(|max| call.tokens <= max));
-        let words = if call.is_some() { 0 } else { number_of_words(overrides, limit) };
+        let structured = request.structured.as_deref().filter(|_| call.is_none()).map(Pieces::of);
+        let wanted = structured.as_ref().map_or(overrides.tokens, Pieces::len);
+        let words = match (&call, &structured) {
+            (Some(_), _) => 0,
+            (None, Some(_)) => limit.map_or(wanted, |max| wanted.min(max)),
+            (None, None) => number_of_words(overrides, limit),
+        };
         let visible = call.as_ref().map_or(words, |call| call.tokens);
-        let reasoning =
-            if model.reasons() { overrides.reasoning.unwrap_or(16 + digest % 48) } else { 0 };
+        let reasoning = reasoning_tokens(request, model, overrides, digest);
         let prompt = request.prompt_tokens + prompt_overhead;
-        let mut billed_usage =
-            Usage::new(model, prompt, visible * u64::from(request.choices), reasoning);
+        let mut billed_usage = Usage::new(
+            model,
+            prompt,
+            visible.saturating_mul(u64::from(request.choices)),
+            reasoning,
+        );
         billed_usage.cache_writes =
             overrides.cache_writes.min(billed_usage.prompt - billed_usage.cached);
+        let is_shown = request.show_reasoning || model.takes_effort;
         Self {
             model: model.name.clone(),
             choices: request.choices,
             words,
-            finish: FinishReason::of(call.is_some(), words, request.max_tokens, overrides.tokens),
+            finish: FinishReason::of(call.is_some(), words, request.max_tokens, wanted),
             call,
+            structured,
+            echo: Arc::clone(&request.echo),
+            has_reasoned: reasoning > 0,
             sealed: (request.wants_seal && reasoning > 0)
-                .then(|| format!("{}{digest:016x}", responses::seal(seed))),
-            shown_reasoning: if request.show_reasoning { reasoning } else { 0 },
+                .then(|| format!("{}{digest:016x}", stored_responses::seal(seed))),
+            shown_reasoning: if is_shown { reasoning } else { 0 },
             reported_usage: reported(billed_usage, &overrides.faults),
             billed_usage,
             digest,
         }
     }
 
-    /// The words of one choice, without end; [`Answer::words`] is their number.
+    /// The words of one choice, which may have no end; [`Answer::words`] is their number.
     pub fn words_of(&self, choice: u32) -> Words {
-        Words::new(self.digest.wrapping_add(u64::from(choice)))
+        match &self.structured {
+            Some(pieces) => Words::given(pieces.clone()),
+            None => Words::drawn(self.digest.wrapping_add(u64::from(choice))),
+        }
+    }
+
+    /// The words of the reasoning, without end.
+    pub fn reasoning_words(&self) -> Words {
+        Words::drawn(self.digest.wrapping_add(u64::from(u32::MAX)))
     }
 
     /// The whole text of one choice.
@@ -112,7 +148,7 @@ impl Answer {
     /// The reasoning that is shown.
     pub fn reasoning_text(&self) -> String {
         let words = usize::try_from(self.shown_reasoning).unwrap_or(usize::MAX);
-        self.words_of(u32::MAX).take(words).collect()
+        self.reasoning_words().take(words).collect()
     }
 
     /// Makes it images, which are paid by their number and have no tokens.
@@ -122,9 +158,29 @@ impl Answer {
         self.reported_usage = self.reported_usage.map(|_| self.billed_usage);
     }
 
+    /// True if the answer is more than the simulator generates.
+    pub fn is_too_long(&self) -> bool {
+        self.words.saturating_mul(u64::from(self.choices)) > MAX_WORDS_OF_ALL
+    }
+
     /// All visible tokens of all choices.
     pub fn visible(&self) -> u64 {
         self.billed_usage.completion
+    }
+}
+
+/// Tokens of reasoning: of a model that always reasons, and of one that was asked to.
+fn reasoning_tokens(
+    request: &ModelRequest,
+    model: &Model,
+    overrides: &Overrides,
+    digest: u64,
+) -> u64 {
+    let is_asked = overrides.asks_reasoning || request.asks_reasoning();
+    if model.reasons() || (model.takes_effort && is_asked) {
+        overrides.reasoning.unwrap_or(16 + digest % 48).min(MAX_WORDS)
+    } else {
+        0
     }
 }
 
@@ -134,7 +190,7 @@ fn number_of_words(overrides: &Overrides, limit: Option<u64>) -> u64 {
         Some(max) if overrides.faults.overrun() > 0 => max,
         _ => overrides.tokens,
     };
-    limit.map_or(wanted, |max| wanted.min(max))
+    limit.map_or(wanted, |max| wanted.min(max)).min(MAX_WORDS)
 }
 
 /// Returns the usage that the reply reports, changed by faults.
@@ -208,133 +264,6 @@ impl Usage {
 /// The price of an image: 0.02 dollars.
 const IMAGE_TICKS: u64 = 200_000_000;
 
-/// An endless row of words, drawn by splitmix64.
-#[derive(Debug, Clone)]
-pub struct Words(u64);
-
-impl Words {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-impl Iterator for Words {
-    type Item = &'static str;
-
-    fn next(&mut self) -> Option<&'static str> {
-        let index = self.draw() % VOCABULARY.len() as u64;
-        VOCABULARY.get(usize::try_from(index).ok()?).copied()
-    }
-}
-
-/// One o200k token each, also in a row; some with letters of more than one byte. None needs
-/// escaping in JSON.
-const VOCABULARY: [&str; 96] = [
-    " the",
-    " of",
-    " and",
-    " to",
-    " in",
-    " is",
-    " that",
-    " for",
-    " it",
-    " with",
-    " as",
-    " was",
-    " on",
-    " are",
-    " by",
-    " this",
-    " from",
-    " at",
-    " or",
-    " an",
-    " be",
-    " not",
-    " have",
-    " one",
-    " all",
-    " new",
-    " more",
-    " time",
-    " people",
-    " water",
-    " house",
-    " light",
-    " small",
-    " large",
-    " river",
-    " stone",
-    " green",
-    " blue",
-    " white",
-    " black",
-    " morning",
-    " evening",
-    " night",
-    " summer",
-    " winter",
-    " garden",
-    " window",
-    " door",
-    " table",
-    " letter",
-    " number",
-    " question",
-    " answer",
-    " story",
-    " music",
-    " colour",
-    " paper",
-    " city",
-    " road",
-    " train",
-    " ship",
-    " island",
-    " mountain",
-    " forest",
-    " field",
-    " animal",
-    " bird",
-    " fish",
-    " horse",
-    " tree",
-    " flower",
-    " apple",
-    " bread",
-    " sugar",
-    " coffee",
-    " dinner",
-    " friend",
-    " mother",
-    " father",
-    " child",
-    " teacher",
-    " doctor",
-    " worker",
-    " market",
-    " money",
-    " price",
-    " book",
-    " page",
-    " word",
-    " line",
-    " point",
-    " circle",
-    " café",
-    " était",
-    " más",
-    " für",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,12 +292,6 @@ mod tests {
             0,
             0,
         )
-    }
-
-    #[test]
-    fn each_word_is_one_token_alone() {
-        let wrong: Vec<_> = VOCABULARY.iter().filter(|word| o200k::count(word) != 1).collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Instant;
 
+/// The most completions that wait to be fetched; more are not stored.
+const MAX_DEFERRED: usize = 10_000;
+
 /// A completion stored until it is fetched.
 #[derive(Debug)]
 pub struct DeferredCompletion {
@@ -19,7 +22,9 @@ pub struct DeferredCompletions(Mutex<HashMap<String, DeferredCompletion>>);
 impl DeferredCompletions {
     pub fn insert(&self, id: &str, completion: DeferredCompletion) {
         let mut all = self.0.lock();
-        all.insert(id.to_owned(), completion);
+        if all.len() < MAX_DEFERRED {
+            all.insert(id.to_owned(), completion);
+        }
     }
 
     /// Removes and returns a completion; `Some(None)` if it is not ready at `now`, `None` if the id is

@@ -154,15 +154,21 @@ impl Faults {
     }
 
     pub fn overrun(&self) -> u64 {
-        self.iter().map(|fault| if let Fault::Overrun(n) = fault { n } else { 0 }).sum()
+        self.iter()
+            .map(|fault| if let Fault::Overrun(n) = fault { n } else { 0 })
+            .fold(0, u64::saturating_add)
     }
 
     pub fn trailers(&self) -> u64 {
-        self.iter().map(|fault| if let Fault::Trailers(n) = fault { n } else { 0 }).sum()
+        self.iter()
+            .map(|fault| if let Fault::Trailers(n) = fault { n } else { 0 })
+            .fold(0, u64::saturating_add)
     }
 
     pub fn interim(&self) -> u64 {
-        self.iter().map(|fault| if let Fault::Interim(n) = fault { n } else { 0 }).sum()
+        self.iter()
+            .map(|fault| if let Fault::Interim(n) = fault { n } else { 0 })
+            .fold(0, u64::saturating_add)
     }
 
     /// The id that a reply is to have in place of its own.
@@ -244,6 +250,9 @@ const WITHOUT_ARGUMENT: [(&str, Fault); 30] = [
     ("leaky-error", Fault::LeakyError),
 ];
 
+/// The longest silence before a reply: a day.
+const MAX_WAIT_MS: u64 = 24 * 3600 * 1000;
+
 /// An argument that is left out is the smallest that shows the fault.
 fn named(name: &str, argument: Option<u64>) -> Option<Fault> {
     let events = argument.unwrap_or(3);
@@ -254,7 +263,10 @@ fn named(name: &str, argument: Option<u64>) -> Option<Fault> {
         "stall" => Fault::Stall(events),
         "error-event" => Fault::ErrorEvent(events),
         "429" => Fault::TooMany(argument.unwrap_or(0)),
-        "slow-first-byte" => Fault::SlowFirstByte(Duration::from_millis(argument.unwrap_or(1000))),
+        "slow-first-byte" => {
+            let wait = argument.unwrap_or(1000).min(MAX_WAIT_MS);
+            Fault::SlowFirstByte(Duration::from_millis(wait))
+        }
         "overrun" => Fault::Overrun(argument.unwrap_or(1)),
         "interim" => Fault::Interim(argument.unwrap_or(100)),
         "trailers" => Fault::Trailers(argument.unwrap_or(1000)),

@@ -3,10 +3,12 @@
 use crate::Simulator;
 use crate::fault::{Break, Fault, Faults};
 use crate::refusal::{Refusal, mask};
-use crate::reply::responses;
 use crate::reply::{self, Content};
 use crate::request::ModelRequest;
 use crate::routes::{ReplyError, Route, bearer};
+use crate::settings::Overrides;
+use crate::stored_responses;
+use crate::strictness;
 use http::{HeaderMap, Response};
 
 impl Route {
@@ -21,16 +23,21 @@ impl Route {
 }
 
 impl Simulator {
-    /// Refuses a request that an upstream with these faults does not support.
+    /// Refuses a request that xAI, or an upstream with these faults, does not support.
     pub(super) fn refuse_unsupported(
         &self,
+        route: Route,
         request: &ModelRequest,
-        faults: &Faults,
+        overrides: &Overrides,
     ) -> Result<(), Refusal> {
+        let faults = &overrides.faults;
+        if !overrides.is_lenient {
+            strictness::check(route.surface(), request, self.model(&request.model)?)?;
+        }
         if request.stream_options && faults.has(Fault::NoStreamOptions) {
             return Err(Refusal::StreamOptions);
         }
-        let own = responses::seal(self.settings.seed);
+        let own = stored_responses::seal(self.settings.seed);
         if faults.has(Fault::Sealed) && request.seals.iter().any(|seal| !seal.starts_with(&own)) {
             return Err(Refusal::ForeignSeal);
         }

@@ -5,6 +5,7 @@
 //! seed and same request, same answer.
 
 pub mod settings;
+pub mod surfaces;
 pub mod fault;
 mod account_error;
 mod connections;
@@ -13,13 +14,17 @@ mod routes;
 mod sim_routes;
 mod fault_replies;
 mod request;
+mod schema_value;
+mod strictness;
 mod model;
+mod words;
 mod answer;
 mod reply;
 mod pacing;
 mod corrupt;
 mod refusal;
 mod deferred_completions;
+mod stored_responses;
 pub mod bill;
 pub mod request_log;
 
@@ -41,11 +46,13 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug)]
 pub struct Simulator {
     settings: Settings,
+    /// The bound address, for links.
+    address: String,
     models: Vec<Model>,
     headers: HeaderMap,
     /// For all requests; can change while running.
     faults: RwLock<Faults>,
-    stored: reply::responses::StoredResponses,
+    stored: stored_responses::StoredResponses,
     deferred: deferred_completions::DeferredCompletions,
     request_ids: RequestIds,
     log: Arc<RequestLog>,
@@ -75,10 +82,11 @@ impl Simulator {
         // Building the tokenizer takes some milliseconds that no request should pay.
         o200k::prepare();
         let simulator = Arc::new(Self {
+            address: addr.to_string(),
             models: model::all(&settings.more_models),
             headers: reply::common_headers(),
             faults: RwLock::new(settings.faults.clone()),
-            stored: reply::responses::StoredResponses::default(),
+            stored: stored_responses::StoredResponses::default(),
             deferred: deferred_completions::DeferredCompletions::default(),
             request_ids: RequestIds::default(),
             log: Arc::clone(&log),

@@ -8,6 +8,8 @@ pub struct Model {
     pub input: u64,
     pub cached: u64,
     pub output: u64,
+    /// True if requests can name an effort of reasoning; without one, the model does not reason here.
+    pub takes_effort: bool,
 }
 
 /// Prompts of this size and more cost twice, input and output.
@@ -15,6 +17,9 @@ const LONG_PROMPT: u64 = 200_000;
 
 /// The model whose prices apply to names without their own.
 pub const DEFAULT: &str = "grok-4.3";
+
+/// Models of the table that take an effort of reasoning. xAI's other models refuse it, `none` too.
+const WITH_EFFORT: [&str; 4] = ["grok-4.7", "grok-4.6", "grok-4.5", "grok-4.3"];
 
 /// Name, context, input, cached and output price.
 const TABLE: [(&str, u64, u64, u64, u64); 9] = [
@@ -46,6 +51,7 @@ pub fn all(more: &[String]) -> Vec<Model> {
         input,
         cached,
         output,
+        takes_effort: WITH_EFFORT.contains(&name),
     };
     let mut models: Vec<Model> = TABLE.iter().map(row).collect();
     if let Some(default) = models.iter().find(|model| model.name == DEFAULT).cloned() {
@@ -88,7 +94,8 @@ impl Model {
         serde_json::json!({"id": self.name, "object": "model", "created": CREATED, "owned_by": "xai"}).to_string()
     }
 
-    /// True if the model reasons before it answers, and bills the reasoning.
+    /// True if the model always reasons before it answers, and bills the reasoning. Others do where a request asks
+    /// for it.
     pub fn reasons(&self) -> bool {
         self.name.ends_with("-reasoning") && !self.name.ends_with("non-reasoning")
     }

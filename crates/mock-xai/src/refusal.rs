@@ -3,6 +3,7 @@
 use crate::account_error::AccountError;
 use crate::request::InvalidBody;
 use crate::settings::InvalidOverride;
+use crate::strictness::NotSupported;
 use http::StatusCode;
 
 /// The reason a request is refused.
@@ -45,6 +46,12 @@ pub enum Refusal {
     StreamOptions,
     #[error("The encrypted content of an item could not be verified.")]
     ForeignSeal,
+    #[error(transparent)]
+    NotSupported(#[from] NotSupported),
+    #[error("Not Found")]
+    NotOffered,
+    #[error("The answer would have more choices or tokens than the simulator generates.")]
+    AnswerTooLarge,
     #[error(
         "The backend grok-gpu-7.internal.example:8443 (10.1.2.3, fd00::17) refused the key {key} of \
          operator@example.com; see https://admin.internal.example/teams/42."
@@ -61,11 +68,14 @@ impl Refusal {
             | Self::InvalidArguments
             | Self::StreamOptions
             | Self::ForeignSeal
+            | Self::AnswerTooLarge
             | Self::LeakedSecrets { .. } => StatusCode::BAD_REQUEST,
             Self::AccountError(account_error) => account_error.status(),
-            Self::UnknownModel(_) | Self::UnknownResponse(_) | Self::UnknownRoute => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotSupported(not_supported) => not_supported.status(),
+            Self::UnknownModel(_)
+            | Self::UnknownResponse(_)
+            | Self::UnknownRoute
+            | Self::NotOffered => StatusCode::NOT_FOUND,
             Self::InvalidBody(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -81,8 +91,13 @@ impl Refusal {
             Self::WrongKey { .. }
             | Self::InvalidOverride(_)
             | Self::InvalidBody(_)
-            | Self::TooLarge => "invalid-argument",
-            Self::UnknownModel(_) | Self::UnknownResponse(_) | Self::UnknownRoute => "not-found",
+            | Self::TooLarge
+            | Self::AnswerTooLarge => "invalid-argument",
+            Self::UnknownModel(_)
+            | Self::UnknownResponse(_)
+            | Self::UnknownRoute
+            | Self::NotOffered => "not-found",
+            Self::NotSupported(not_supported) => not_supported.code(),
             Self::TooMany { .. } => "resource-exhausted",
             Self::InvalidArguments => "invalid_arguments",
             Self::StreamOptions => "unknown_parameter",
@@ -126,6 +141,10 @@ impl Refusal {
     pub fn json(&self) -> String {
         if let Self::AccountError(account_error) = self {
             return account_error.json();
+        }
+        if let Self::NotOffered = self {
+            // Servers of open models answer unknown paths so.
+            return serde_json::json!({"detail": self.to_string()}).to_string();
         }
         if let Some(param) = self.param() {
             let (code, message) = (self.code(), self.to_string());

@@ -17,10 +17,12 @@ use crate::request::{self, ModelRequest};
 use crate::request_log::{LogEntry, OpenEntry};
 use crate::settings::Overrides;
 use crate::socket::SocketControl;
+use crate::surfaces::Surface;
 use crate::{Simulator, corrupt, model};
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -28,6 +30,9 @@ use system::clock;
 
 /// Request bodies above this many bytes are refused.
 const BODY_LIMIT: usize = 64 << 20;
+
+/// The most choices, images or embeddings of one reply.
+const MAX_CHOICES: u32 = 2_048;
 
 /// The routes that generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,15 +60,14 @@ impl Route {
         })
     }
 
-    /// The surface's name in the log.
-    fn name(self) -> &'static str {
+    pub(super) fn surface(self) -> Surface {
         match self {
-            Self::Chat => "chat",
-            Self::Responses => "responses",
-            Self::Completions => "completions",
-            Self::Messages | Self::CountTokens => "messages",
-            Self::Embeddings => "embeddings",
-            Self::Images => "images",
+            Self::Chat => Surface::Chat,
+            Self::Responses => Surface::Responses,
+            Self::Completions => Surface::Completions,
+            Self::Messages | Self::CountTokens => Surface::Messages,
+            Self::Embeddings => Surface::Embeddings,
+            Self::Images => Surface::Images,
         }
     }
 
@@ -124,6 +128,7 @@ impl Simulator {
         let path = head.uri.path();
         let posted = Some(path).filter(|_| head.method == Method::POST);
         if let Some(route) = posted.and_then(Route::of) {
+            self.require(route.surface())?;
             return self.complete(route, head, body, id, control).await;
         }
         if let Some(deferred) = path.strip_prefix("/v1/chat/deferred-completion/") {
@@ -143,10 +148,16 @@ impl Simulator {
                 if let Some(reply) = fault_reply {
                     return Ok(reply);
                 }
-                let json = self.find_object(method, path).ok_or(Refusal::UnknownRoute)??;
+                let query = head.uri.query().unwrap_or_default();
+                let json = self.find_object(method, path, query).ok_or(Refusal::UnknownRoute)??;
                 Ok(reply::json(&self.headers, id, json))
             }
         }
+    }
+
+    fn require(&self, surface: Surface) -> Result<(), Refusal> {
+        let is_offered = self.settings.surfaces.offers(surface);
+        if is_offered { Ok(()) } else { Err(Refusal::NotOffered) }
     }
 
     fn authorise(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -158,21 +169,26 @@ impl Simulator {
     }
 
     /// Reads a model or a stored response; `None` for an unknown route.
-    fn find_object(&self, method: &Method, path: &str) -> Option<Result<Bytes, Refusal>> {
+    fn find_object(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &str,
+    ) -> Option<Result<Bytes, Refusal>> {
         let path = path.strip_prefix("/v1/")?;
         if let Some(id) = path.strip_prefix("responses/") {
+            if let Err(refusal) = self.require(Surface::Responses) {
+                return Some(Err(refusal));
+            }
             let (id, rest) = id.split_once('/').unwrap_or((id, ""));
             let unknown = || Refusal::UnknownResponse(id.to_owned());
             return match (method, rest) {
                 (&Method::GET, "") | (&Method::POST, "cancel") => {
                     Some(self.stored.get(id, clock::instant()).ok_or_else(unknown))
                 }
-                (&Method::GET, "input_items") => Some(
-                    self.stored
-                        .get(id, clock::instant())
-                        .map(|_| responses::no_items())
-                        .ok_or_else(unknown),
-                ),
+                (&Method::GET, "input_items") => {
+                    Some(self.stored.input_items(id, query).ok_or_else(unknown))
+                }
                 (&Method::DELETE, "") => Some(self.stored.delete(id).ok_or_else(unknown)),
                 _ => None,
             };
@@ -210,7 +226,10 @@ impl Simulator {
         {
             return Ok(reply);
         }
-        self.refuse_unsupported(&request, &overrides.faults)?;
+        if request.choices > MAX_CHOICES {
+            return Err(Refusal::AnswerTooLarge.into());
+        }
+        self.refuse_unsupported(route, &request, &overrides)?;
         let answer = self.answer(route, &request, &overrides)?;
         if route == Route::CountTokens {
             let count = messages::token_count(answer.billed_usage.prompt);
@@ -221,8 +240,9 @@ impl Simulator {
         let terms = BillingTerms { model: self.model(&request.model)?.clone(), goes_on };
         let open_entry = self.log.begin(entry, terms);
         tokio::time::sleep(overrides.faults.slow_first_byte()).await;
-        let mut reply =
-            self.send_answer(route, answer, id, (&request, &overrides), open_entry, control).await;
+        let mut reply = self
+            .send_answer(route, answer, (id, head), (&request, &overrides), open_entry, control)
+            .await;
         if overrides.faults.has(Fault::LeakyHeaders) {
             reply::leak(&mut reply);
         }
@@ -234,16 +254,18 @@ impl Simulator {
         &self,
         route: Route,
         answer: Answer,
-        id: &str,
+        (id, head): (&str, &Parts),
         (request, overrides): (&ModelRequest, &Overrides),
         open_entry: OpenEntry,
         control: SocketControl,
     ) -> Response<Content> {
         let own = overrides.faults.short_id().unwrap_or_else(|| id.to_owned());
-        let envelope = Envelope { id: own, created: clock::now().as_second() };
-        let done_at = clock::instant() + overrides.duration(answer.words);
+        let (now, duration) = (clock::now(), overrides.duration(answer.words));
+        let done_at = clock::instant() + duration;
+        let completed = now.saturating_add(duration).map_or(now, |at| at).as_second();
+        let envelope = Envelope { id: own, created: now.as_second(), completed };
         if is_stored(route, request, &overrides.faults) {
-            self.stored.insert(&envelope, &answer, done_at);
+            self.stored.insert(&envelope, &answer, &request.input, done_at);
         }
         if route == Route::Chat && request.deferred {
             let body = chat::completion(&answer, &envelope).into();
@@ -259,9 +281,19 @@ impl Simulator {
                 PacedStream::new(events, overrides, self.settings.coalesce, open_entry, control);
             return reply::events(&self.headers, id, Content::streamed(paced.into_frames()));
         }
-        let content =
-            whole_body(route, &answer, &envelope, (request, overrides), open_entry, control).await;
+        let wait = overrides.duration(answer.words);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        let body = body(route, &answer, &envelope, request, self.host(head));
+        let content = whole_body(body, answer.visible(), overrides, open_entry, control);
         reply::json(&self.headers, id, content)
+    }
+
+    /// The simulator's address as the client names it.
+    fn host<'a>(&'a self, head: &'a Parts) -> &'a str {
+        let named = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        named.filter(|host| host.parse::<Authority>().is_ok()).unwrap_or(&self.address)
     }
 
     /// Returns a deferred completion, once.
@@ -277,7 +309,7 @@ impl Simulator {
         }
     }
 
-    fn model(&self, name: &str) -> Result<&Model, Refusal> {
+    pub(super) fn model(&self, name: &str) -> Result<&Model, Refusal> {
         model::find(&self.models, name).ok_or_else(|| Refusal::UnknownModel(name.to_owned()))
     }
 
@@ -303,6 +335,9 @@ impl Simulator {
             Answer::new(request, model, overrides, self.settings.seed, overhead + context);
         if route == Route::Images {
             answer.price_images();
+        }
+        if answer.is_too_long() {
+            return Err(Refusal::AnswerTooLarge);
         }
         Ok(answer)
     }
@@ -330,7 +365,7 @@ fn entry(
     LogEntry {
         request: client_id.and_then(|id| id.to_str().ok()).map(str::to_owned),
         sim_id: id.to_owned(),
-        surface: route.name(),
+        surface: route.surface().name(),
         model: answer.model.clone(),
         stream: request.stream,
         deferred: request.deferred,
@@ -363,33 +398,37 @@ fn events(
     }
 }
 
-/// A body in one piece, after the time its tokens take. Under faults it goes out in pieces and
-/// without a length, so that each of them can be the last.
-async fn whole_body(
+/// The body of a whole reply.
+fn body(
     route: Route,
     answer: &Answer,
     envelope: &Envelope,
-    (request, overrides): (&ModelRequest, &Overrides),
-    open_entry: OpenEntry,
-    control: SocketControl,
-) -> Content {
-    let wait = overrides.duration(answer.words);
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
-    let body = match route {
+    request: &ModelRequest,
+    host: &str,
+) -> String {
+    match route {
         Route::Chat => chat::completion(answer, envelope),
         Route::Responses => responses::response(answer, envelope),
         Route::Completions => completions::completion(answer, envelope),
         Route::Messages | Route::CountTokens => messages::message(answer, envelope),
         Route::Embeddings => non_text::embeddings(answer, request.in_base64),
-        Route::Images => non_text::images(answer, envelope),
-    };
+        Route::Images => non_text::images(answer, envelope, request.in_base64, host),
+    }
+}
+
+/// A body in one piece. Under faults it goes out in pieces and without a length, so that each of them can be the last.
+fn whole_body(
+    body: String,
+    tokens: u64,
+    overrides: &Overrides,
+    open_entry: OpenEntry,
+    control: SocketControl,
+) -> Content {
     if overrides.faults.is_empty() {
-        return Content::recorded(body, open_entry, answer.visible());
+        return Content::recorded(body, open_entry, tokens);
     }
     let body = corrupt::body(body.as_bytes(), &overrides.faults);
-    let frames = Box::new(BatchedFrames::new(&body, answer.visible()));
+    let frames = Box::new(BatchedFrames::new(&body, tokens));
     let overrides = Overrides { faults: overrides.faults.for_body(), ..overrides.clone() };
     Content::streamed(PacedStream::new(frames, &overrides, 0, open_entry, control).into_frames())
 }

@@ -4,10 +4,16 @@
 //! the way, by a marker in its last user message: `[sim tokens=40 token-ms=5 fault=stall=3]`.
 
 use crate::fault::Faults;
+use crate::surfaces::Surfaces;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The largest number that a header or a marker can set: tokens, or milliseconds of about a day.
+const MAX_NUMBER: u64 = 100_000_000;
 
 /// The settings of every request that does not override them.
 #[derive(Debug, Clone)]
@@ -35,6 +41,8 @@ pub struct Settings {
     pub coalesce: usize,
     /// Names beside the built-in models, priced as the default one.
     pub more_models: Vec<String>,
+    /// The surfaces that are offered.
+    pub surfaces: Surfaces,
 }
 
 impl Default for Settings {
@@ -52,6 +60,7 @@ impl Default for Settings {
             log: None,
             coalesce: 16 * 1024,
             more_models: Vec::new(),
+            surfaces: Surfaces::default(),
         }
     }
 }
@@ -66,6 +75,19 @@ pub struct Overrides {
     /// Prompt tokens that are written into the cache, at most the whole prompt.
     pub cache_writes: u64,
     pub faults: Faults,
+    /// True if requests are accepted that xAI refuses.
+    pub is_lenient: bool,
+    /// True if the request itself says how much a model reasons, so that one reasons that otherwise does not.
+    pub asks_reasoning: bool,
+    pub call: Option<ForcedCall>,
+}
+
+/// The function that an answer is to call, if the request has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForcedCall {
+    pub name: String,
+    /// The arguments, valid or not; `None` if they follow from the schema.
+    pub arguments: Option<String>,
 }
 
 /// An option that is not valid. It is an error, since a test with a wrong option tests nothing.
@@ -95,6 +117,9 @@ impl Overrides {
             token_gap: settings.token_gap,
             cache_writes: 0,
             faults,
+            is_lenient: false,
+            asks_reasoning: false,
+            call: None,
         };
         for (name, value) in head {
             if let Some(key) = name.as_str().strip_prefix("x-sim-") {
@@ -120,16 +145,45 @@ impl Overrides {
             self.faults = value.parse().map_err(|e| bad(format!("{e}")))?;
             return Ok(());
         }
+        if key == "lenient" {
+            self.is_lenient = true;
+            return Ok(());
+        }
+        if key == "call" {
+            self.call = Some(ForcedCall::parse(value).ok_or_else(|| {
+                bad("must be NAME or NAME:BASE64, with the arguments in base64".to_owned())
+            })?);
+            return Ok(());
+        }
         let number = value.parse::<u64>().map_err(|e| bad(e.to_string()))?;
+        if number > MAX_NUMBER {
+            return Err(bad(format!("must be at most {MAX_NUMBER}")));
+        }
         match key {
             "tokens" => self.tokens = number,
-            "reasoning" => self.reasoning = Some(number),
+            "reasoning" => {
+                self.reasoning = Some(number);
+                self.asks_reasoning = number > 0;
+            }
             "first-token-ms" => self.first_token = Duration::from_millis(number),
             "cache-writes" => self.cache_writes = number,
             "token-ms" => self.token_gap = Duration::from_millis(number),
             _ => return Err(bad("unknown option".to_owned())),
         }
         Ok(())
+    }
+}
+
+impl ForcedCall {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, arguments) = match text.split_once(':') {
+            Some((name, encoded)) => {
+                let arguments = STANDARD.decode(encoded).ok()?;
+                (name, Some(String::from_utf8(arguments).ok()?))
+            }
+            None => (text, None),
+        };
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), arguments })
     }
 }
 
@@ -175,9 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn calls_and_leniency_are_asked_for() {
+        let chosen = overrides(&[], "[sim call=f:eyJhIjoxfQ== lenient]").expect("good words");
+        let call = ForcedCall { name: "f".to_owned(), arguments: Some(r#"{"a":1}"#.to_owned()) };
+        assert_eq!((chosen.call, chosen.is_lenient), (Some(call), true));
+        let named = overrides(&[("x-sim-call", "f"), ("x-sim-lenient", "1")], "").expect("good");
+        assert!(named.is_lenient && named.call.is_some_and(|call| call.arguments.is_none()));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_reported() {
         assert!(overrides(&[("x-sim-tokens", "many")], "").is_err());
         assert!(overrides(&[], "[sim colour=red]").is_err());
+        assert!(overrides(&[], "[sim call=f:%%%]").is_err());
+        assert!(overrides(&[], "[sim call=]").is_err());
+        assert!(overrides(&[], "[sim token-ms=18446744073709551615]").is_err());
         assert!(overrides(&[], "[simple] text").is_ok());
     }
 }

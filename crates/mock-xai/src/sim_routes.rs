@@ -1,6 +1,7 @@
-//! The simulator's own routes: the request log, its totals, and the faults to apply.
+//! The simulator's own routes: the request log, its totals, the faults to apply, and its image.
 
 use super::Simulator;
+use crate::reply::non_text::{IMAGE_PATH, JPEG};
 use crate::reply::{self, Content};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -17,6 +18,7 @@ impl Simulator {
             (&Method::GET, "/sim/stats") => {
                 reply::text(serde_json::to_vec(&self.log.totals()).unwrap_or_default())
             }
+            (&Method::GET, path) if path.starts_with(IMAGE_PATH) => reply::image(JPEG),
             (&Method::POST, "/sim/fault") => match String::from_utf8_lossy(body).parse() {
                 Ok(faults) => {
                     let text = format!("{faults}\n");

@@ -1,9 +1,10 @@
 //! An [`Answer`] in the format of `/v1/completions`: one JSON body, or a stream of events.
 
-use crate::answer::{Answer, Words};
+use crate::answer::Answer;
 use crate::pacing::{Emitted, EventSource};
 use crate::refusal::Refusal;
 use crate::reply::chat::Envelope;
+use crate::words::Words;
 use std::fmt::Write;
 
 /// The whole completion as one JSON object.
@@ -27,7 +28,7 @@ pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
 
 /// The members of a chunk before its choices.
 fn head(answer: &Answer, envelope: &Envelope) -> String {
-    let Envelope { id, created } = envelope;
+    let Envelope { id, created, .. } = envelope;
     let model = &answer.model;
     format!(r#"{{"id":"{id}","object":"text_completion","created":{created},"model":"{model}","#)
 }
@@ -82,7 +83,7 @@ impl EventSource for CompletionEvents {
         if self.number < words {
             let at = usize::try_from(choice).unwrap_or_default();
             let word = self.words.get_mut(at).and_then(Iterator::next).unwrap_or_default();
-            self.chunk(out, choice, word, "null");
+            self.chunk(out, choice, &word, "null");
             tokens = 1;
         } else if self.number < finishes {
             let finish = format!("\"{}\"", self.answer.finish.as_str());

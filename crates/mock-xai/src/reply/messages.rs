@@ -1,9 +1,10 @@
 //! An [`Answer`] in the format of `/v1/messages`, which is Anthropic's: one JSON body, or a row of
 //! events.
 
-use crate::answer::{Answer, FinishReason, Words};
+use crate::answer::{Answer, FinishReason};
 use crate::pacing::{Emitted, EventSource};
 use crate::reply::chat::Envelope;
+use crate::words::Words;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
@@ -78,46 +79,71 @@ fn tool_use(answer: &Answer, envelope: &Envelope) -> Value {
     json!({"type": "tool_use", "id": format!("toolu_{}", envelope.id), "name": name, "input": {}})
 }
 
-/// The answer as events: some before the words, one for each word, some after.
+/// The answer as events: some that are ready, and words, each of which becomes one.
 #[derive(Debug)]
 pub struct MessageEvents {
-    before: VecDeque<Value>,
-    words: Words,
-    words_left: u64,
-    /// Tokens of a call; they go with the event that carries its arguments.
-    call_tokens: u64,
-    after: VecDeque<Value>,
+    parts: VecDeque<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// An event with the tokens that go with it.
+    Event(Value, u64),
+    /// Words that are left of a block: of its text, or of reasoning, which is counted apart.
+    Words { words: Words, left: u64, index: u64, is_text: bool },
 }
 
 impl MessageEvents {
     pub fn new(answer: &Answer, envelope: &Envelope) -> Self {
-        let start = json!({"type": "message_start", "message": begun(answer, envelope)});
-        let block = match &answer.call {
-            Some(_) => tool_use(answer, envelope),
-            None => json!({"type": "text", "text": ""}),
-        };
-        let block = json!({"type": "content_block_start", "index": 0, "content_block": block});
-        let mut after = VecDeque::new();
-        if let Some(call) = &answer.call {
-            let delta =
-                json!({"type": "input_json_delta", "partial_json": call.function.arguments});
-            after.push_back(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+        let mut own = Self { parts: VecDeque::new() };
+        own.add(json!({"type": "message_start", "message": begun(answer, envelope)}));
+        let index = u64::from(answer.shown_reasoning > 0);
+        if answer.shown_reasoning > 0 {
+            own.add_thinking(answer);
         }
-        after.push_back(json!({"type": "content_block_stop", "index": 0}));
+        own.add_block(answer, envelope, index);
         let delta = json!({"stop_reason": stop_reason(answer), "stop_sequence": null});
         let mut end = json!({"type": "message_delta", "delta": delta});
         if let Some(usage) = usage(answer) {
             end["usage"] = usage;
         }
-        after.push_back(end);
-        after.push_back(json!({"type": "message_stop"}));
-        Self {
-            before: VecDeque::from([start, block, json!({"type": "ping"})]),
-            words: answer.words_of(0),
-            words_left: answer.words,
-            call_tokens: answer.call.as_ref().map_or(0, |call| call.tokens),
-            after,
+        own.add(end);
+        own.add(json!({"type": "message_stop"}));
+        own
+    }
+
+    fn add(&mut self, event: Value) {
+        self.parts.push_back(Part::Event(event, 0));
+    }
+
+    fn add_thinking(&mut self, answer: &Answer) {
+        let block = json!({"type": "thinking", "thinking": "", "signature": ""});
+        self.add(json!({"type": "content_block_start", "index": 0, "content_block": block}));
+        let (words, left) = (answer.reasoning_words(), answer.shown_reasoning);
+        self.parts.push_back(Part::Words { words, left, index: 0, is_text: false });
+        let signature = json!({"type": "signature_delta", "signature": ""});
+        self.add(json!({"type": "content_block_delta", "index": 0, "delta": signature}));
+        self.add(json!({"type": "content_block_stop", "index": 0}));
+    }
+
+    /// The block with the text or the call.
+    fn add_block(&mut self, answer: &Answer, envelope: &Envelope, index: u64) {
+        let block = match &answer.call {
+            Some(_) => tool_use(answer, envelope),
+            None => json!({"type": "text", "text": ""}),
+        };
+        self.add(json!({"type": "content_block_start", "index": index, "content_block": block}));
+        self.add(json!({"type": "ping"}));
+        if let Some(call) = &answer.call {
+            let delta =
+                json!({"type": "input_json_delta", "partial_json": call.function.arguments});
+            let event = json!({"type": "content_block_delta", "index": index, "delta": delta});
+            self.parts.push_back(Part::Event(event, call.tokens));
+        } else if answer.words > 0 {
+            let (words, left) = (answer.words_of(0), answer.words);
+            self.parts.push_back(Part::Words { words, left, index, is_text: true });
         }
+        self.add(json!({"type": "content_block_stop", "index": index}));
     }
 }
 
@@ -128,29 +154,41 @@ fn write_event(out: &mut Vec<u8>, event: &Value) {
 
 impl EventSource for MessageEvents {
     fn token_is_next(&self) -> bool {
-        self.before.is_empty() && (self.words_left > 0 || self.call_tokens > 0)
+        match self.parts.front() {
+            Some(Part::Words { .. }) => true,
+            Some(Part::Event(_, tokens)) => *tokens > 0,
+            None => false,
+        }
     }
 
     fn next(&mut self, out: &mut Vec<u8>) -> Emitted {
-        if let Some(event) = self.before.pop_front() {
-            write_event(out, &event);
-            return Emitted { tokens: 0 };
+        let (tokens, is_done) = match self.parts.front_mut() {
+            Some(Part::Words { words, left, index, is_text }) => {
+                let word = words.next().unwrap_or_default();
+                let delta = if *is_text {
+                    json!({"type": "text_delta", "text": word})
+                } else {
+                    json!({"type": "thinking_delta", "thinking": word})
+                };
+                let event = json!({"type": "content_block_delta", "index": index, "delta": delta});
+                write_event(out, &event);
+                *left -= 1;
+                (u64::from(*is_text), *left == 0)
+            }
+            Some(Part::Event(event, tokens)) => {
+                write_event(out, event);
+                (*tokens, true)
+            }
+            None => (0, true),
+        };
+        if is_done {
+            self.parts.pop_front();
         }
-        if self.words_left > 0 {
-            let delta =
-                json!({"type": "text_delta", "text": self.words.next().unwrap_or_default()});
-            write_event(out, &json!({"type": "content_block_delta", "index": 0, "delta": delta}));
-            self.words_left -= 1;
-            return Emitted { tokens: 1 };
-        }
-        if let Some(event) = self.after.pop_front() {
-            write_event(out, &event);
-        }
-        Emitted { tokens: std::mem::take(&mut self.call_tokens) }
+        Emitted { tokens }
     }
 
     fn is_over(&self) -> bool {
-        self.before.is_empty() && self.words_left == 0 && self.after.is_empty()
+        self.parts.is_empty()
     }
 
     fn error(&self) -> String {

@@ -159,6 +159,13 @@ pub fn text(content: impl Into<Content>) -> Response<Content> {
     reply
 }
 
+/// A JPEG, for links in replies.
+pub fn image(jpeg: &'static [u8]) -> Response<Content> {
+    let mut reply = Response::new(Content::from(jpeg));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
+    reply
+}
+
 pub fn refusal(headers: &HeaderMap, id: &str, refusal: &Refusal) -> Response<Content> {
     let mut reply = json(headers, id, refusal.json());
     *reply.status_mut() = refusal.status();

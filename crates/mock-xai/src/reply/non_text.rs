@@ -9,9 +9,20 @@ use serde_json::{Value, json};
 /// The number of dimensions of an embedding.
 const DIMENSIONS: u64 = 8;
 
-/// Images, each a link that leads nowhere, with their price.
-pub fn images(answer: &Answer, envelope: &Envelope) -> String {
-    let image = |number: u32| json!({"url": format!("https://images.invalid/{}/{number}.jpg", envelope.id), "mime_type": "image/jpeg"});
+/// The image that all requests get: a gray square.
+pub const JPEG: &[u8] = include_bytes!("image.jpg");
+/// The path below which the simulator serves its image.
+pub const IMAGE_PATH: &str = "/sim/images/";
+
+/// Images with their price: in base64, or as links to the simulator, whose address is `host`.
+pub fn images(answer: &Answer, envelope: &Envelope, in_base64: bool, host: &str) -> String {
+    let image = |number: u32| {
+        if in_base64 {
+            return json!({"b64_json": STANDARD.encode(JPEG), "mime_type": "image/jpeg"});
+        }
+        let url = format!("http://{host}{IMAGE_PATH}{}/{number}.jpg", envelope.id);
+        json!({"url": url, "mime_type": "image/jpeg"})
+    };
     let data: Vec<_> = (0..answer.choices).map(image).collect();
     let mut reply = json!({"data": data});
     if let Some(usage) = answer.reported_usage {

@@ -1,5 +1,7 @@
 //! The body of `/v1/chat/completions`.
 
+use super::output_format::structured_text;
+use super::tools::Tools;
 use super::{InvalidBody, Message, ModelRequest, PromptReader, StreamOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,7 +19,9 @@ struct ChatBody<'a> {
     max_completion_tokens: Option<u64>,
     n: Option<u32>,
     tools: Option<&'a RawValue>,
-    reasoning_effort: Option<&'a RawValue>,
+    tool_choice: Option<&'a RawValue>,
+    response_format: Option<&'a RawValue>,
+    reasoning_effort: Option<Cow<'a, str>>,
     deferred: Option<bool>,
 }
 
@@ -29,6 +33,7 @@ pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
     let body: ChatBody<'_> = serde_json::from_slice(body)?;
     let mut prompt = PromptReader::default();
     body.messages.iter().for_each(|message| prompt.add_message(message));
+    prompt.add_tools(body.tools);
     Ok(ModelRequest {
         model: body.model.into_owned(),
         stream: body.stream.unwrap_or(false),
@@ -36,8 +41,10 @@ pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
         include_usage: body.stream_options.is_some_and(|options| options.include_usage),
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
         choices: body.n.unwrap_or(1).max(1),
-        function: prompt.add_tools(body.tools),
+        tools: Tools::read(body.tools, body.tool_choice)?,
+        structured: structured_text(body.response_format)?,
         show_reasoning: body.reasoning_effort.is_some(),
+        effort: body.reasoning_effort.map(Cow::into_owned),
         deferred: body.deferred.unwrap_or(false),
         ..prompt.into_request()
     })

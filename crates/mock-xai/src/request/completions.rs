@@ -33,7 +33,7 @@ pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
         stream_options: body.stream_options.is_some(),
         include_usage: body.stream_options.is_some_and(|options| options.include_usage),
         max_tokens: body.max_tokens,
-        choices: answers * body.prompt.count(),
+        choices: answers.saturating_mul(body.prompt.count()),
         ..prompt.into_request()
     })
 }

@@ -8,6 +8,7 @@ struct ImagesBody {
     model: String,
     prompt: String,
     n: Option<u32>,
+    response_format: Option<String>,
 }
 
 /// Reads the body of a request.
@@ -23,6 +24,7 @@ pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
         model: body.model,
         max_tokens: Some(0),
         choices,
+        in_base64: body.response_format.as_deref() == Some("b64_json"),
         ..ModelRequest { prompt_tokens: 0, ..prompt.into_request() }
     })
 }

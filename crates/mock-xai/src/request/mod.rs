@@ -7,11 +7,17 @@ pub mod messages;
 pub mod embeddings;
 pub mod images;
 pub mod tokenize;
+pub mod tools;
+mod output_format;
 mod texts;
 
+use crate::settings::ForcedCall;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::sync::Arc;
+use tools::{Function, Tools};
 
 /// A request, reduced to the parts that decide the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,16 +34,25 @@ pub struct ModelRequest {
     /// A digest of all texts: the same words get the same answer.
     pub digest: u64,
     pub last_user_text: String,
-    /// The first function, if one is to be called.
-    pub function: Option<Function>,
+    pub tools: Tools,
+    /// The last message is a tool's result, so the answer is text.
+    pub after_tool: bool,
+    /// The text of structured output.
+    pub structured: Option<String>,
+    /// The effort of reasoning that the request names.
+    pub effort: Option<String>,
     /// True if the reply shows its reasoning.
     pub show_reasoning: bool,
+    /// Members that a response repeats.
+    pub echo: Arc<Map<String, Value>>,
+    /// Items of the input of a response.
+    pub input: Arc<[Value]>,
     pub previous_response: Option<String>,
     /// True if the reply is stored for a later `GET`.
     pub store: bool,
     /// True if the reply is fetched by a later request.
     pub deferred: bool,
-    /// True if embeddings are encoded in base64.
+    /// True if embeddings or images are encoded in base64.
     pub in_base64: bool,
     pub stream_options: bool,
     /// True if the reply includes sealed reasoning, for the next request to send back.
@@ -46,11 +61,19 @@ pub struct ModelRequest {
     pub seals: Vec<String>,
 }
 
-/// A function to call: its name and arguments that its schema takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Function {
-    pub name: String,
-    pub arguments: String,
+impl ModelRequest {
+    /// The function that the answer calls, if it calls one.
+    pub fn call(&self, forced: Option<&ForcedCall>) -> Option<Function> {
+        self.tools.call(self.last_user_text.contains("tool"), self.after_tool, forced)
+    }
+
+    /// True if the request asks a model to reason that does not always do so.
+    pub fn asks_reasoning(&self) -> bool {
+        match &self.effort {
+            Some(effort) => effort != "none",
+            None => self.show_reasoning || self.wants_seal,
+        }
+    }
 }
 
 /// A body that is not a valid request. The message is serde's, as in xAI's own replies.
@@ -125,6 +148,7 @@ impl PromptReader {
             digest: self.digest,
             last_user_text: self.last_user_text,
             seals: self.seals,
+            after_tool: self.after_tool,
             ..ModelRequest::default()
         }
     }
@@ -171,35 +195,11 @@ impl PromptReader {
         }
     }
 
-    /// Counts the tools as text; the first is called if the user spoke of a tool.
-    pub fn add_tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
-        let tools = tools?.get();
-        self.tokens += o200k::count(tools) as u64;
-        let wanted = !self.after_tool && self.last_user_text.contains("tool");
-        if wanted { first_function(tools) } else { None }
+    /// Counts the tools as text.
+    pub fn add_tools(&mut self, tools: Option<&RawValue>) {
+        let tools = tools.map(RawValue::get).filter(|tools| *tools != "null");
+        self.tokens += tools.map_or(0, |tools| o200k::count(tools) as u64);
     }
-}
-
-/// Chat nests a function's name under `function`, responses does not.
-fn first_function(tools: &str) -> Option<Function> {
-    let tools: serde_json::Value = serde_json::from_str(tools).ok()?;
-    let tool = tools.get(0)?;
-    let function = tool.get("function").unwrap_or(tool);
-    // Anthropic's name for it is the other.
-    let schema = function.get("parameters").or(function.get("input_schema"));
-    let schema = schema.map(|schema| &schema["properties"]);
-    let arguments = schema.and_then(|schema| schema.as_object()).into_iter().flatten().map(
-        |(name, property)| {
-            let value = match property["type"].as_str() {
-                Some("integer" | "number") => 1.into(),
-                Some("boolean") => true.into(),
-                _ => "Paris".into(),
-            };
-            (name.clone(), value)
-        },
-    );
-    let arguments = serde_json::Value::Object(arguments.collect()).to_string();
-    Some(Function { name: function["name"].as_str()?.to_owned(), arguments })
 }
 
 #[cfg(test)]
@@ -246,12 +246,12 @@ mod tests {
             .expect("good")
         };
         let called =
-            request(r#"[{"role":"user","content":"use the tool"}]"#).function.expect("a call");
+            request(r#"[{"role":"user","content":"use the tool"}]"#).call(None).expect("a call");
         assert_eq!(called.name, "weather");
         assert_eq!(called.arguments, r#"{"city":"Paris","days":1}"#);
-        assert_eq!(request(r#"[{"role":"user","content":"hi"}]"#).function, None);
+        assert_eq!(request(r#"[{"role":"user","content":"hi"}]"#).call(None), None);
         let answered = r#"[{"role":"user","content":"use the tool"},{"role":"assistant","content":null},{"role":"tool","content":"ok"}]"#;
-        assert_eq!(request(answered).function, None);
+        assert_eq!(request(answered).call(None), None);
     }
 
     #[test]

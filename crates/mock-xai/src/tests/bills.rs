@@ -89,7 +89,7 @@ async fn what_nobody_can_stop_is_billed_whole() {
     let body = r#"{"model":"grok-4.3","input":"[sim tokens=30 token-ms=10]","stream":true}"#;
     let entry = leave(&running, "/v1/responses", body, 1).await;
     assert_eq!((entry.finished, entry.billed.completion), (false, 30), "a stored response");
-    let path = format!("/v1/responses/resp_{}", entry.sim_id);
+    let path = format!("/v1/responses/{}", entry.sim_id);
     let mut response = send(&running, "GET", &path, "", "").await.json();
     assert_eq!((&response["status"], &response["usage"]), (&"in_progress".into(), &Value::Null));
     while response["status"] == "in_progress" {

@@ -125,8 +125,8 @@ async fn ids_collide_on_request() {
         |text: &str| format!(r#"{{"model":"grok-4.3","input":"{text} [sim fault=short-id=7]"}}"#);
     let first = send(&running, "POST", "/v1/responses", "", &body("one")).await.json();
     let second = send(&running, "POST", "/v1/responses", "", &body("two, longer")).await.json();
-    assert_eq!((&first["id"], &second["id"]), (&"resp_000007".into(), &"resp_000007".into()));
-    assert_eq!(send(&running, "GET", "/v1/responses/resp_000007", "", "").await.json(), second);
+    assert_eq!((&first["id"], &second["id"]), (&"000007".into(), &"000007".into()));
+    assert_eq!(send(&running, "GET", "/v1/responses/000007", "", "").await.json(), second);
 }
 
 #[tokio::test]

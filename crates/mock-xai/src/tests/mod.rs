@@ -2,6 +2,8 @@
 
 mod bills;
 mod faults;
+mod likeness;
+mod refusals;
 
 use super::{RunningSimulator, Simulator};
 use crate::request_log::LogEntry;

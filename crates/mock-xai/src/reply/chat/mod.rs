@@ -2,10 +2,11 @@
 //!
 //! An event is pasted from a prefix, a word and a suffix; nothing is serialised per token.
 
-use crate::answer::{Answer, Usage, Words};
+use crate::answer::{Answer, Usage};
 use crate::fault::{Fault, Faults};
 use crate::pacing::{Emitted, EventSource};
 use crate::refusal::Refusal;
+use crate::words::{Words, escaped};
 use std::fmt::Write;
 
 /// The reply's id and time of creation.
@@ -14,20 +15,31 @@ pub struct Envelope {
     pub id: String,
     /// Unix time in seconds.
     pub created: i64,
+    /// The time at which all tokens are generated.
+    pub completed: i64,
 }
 
-const FINGERPRINT: &str = "fp_simulated";
+impl Envelope {
+    /// The id of the call in a choice: eight digits, which differ from reply to reply.
+    pub fn call_id(&self, choice: u32) -> String {
+        let digest = crc32fast::hash(self.id.as_bytes()).wrapping_add(choice);
+        format!("call_{:08}", digest % 100_000_000)
+    }
+}
+
+/// The last members of a completion and of each chunk.
+const TAIL: &str = r#","system_fingerprint":"fp_simulated","service_tier":"default"}"#;
 
 /// The whole completion as one JSON object.
 pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
-    let Envelope { id, created } = envelope;
+    let Envelope { id, created, .. } = envelope;
     let mut body = format!(
         r#"{{"id":"{id}","object":"chat.completion","created":{created},"model":"{}","choices":["#,
         answer.model
     );
     for choice in 0..answer.choices {
         let comma = if choice == 0 { "" } else { "," };
-        let (message, finish) = (message(answer, choice), answer.finish.as_str());
+        let (message, finish) = (message(answer, envelope, choice), answer.finish.as_str());
         let _ = write!(
             body,
             r#"{comma}{{"index":{choice},"message":{message},"finish_reason":"{finish}"}}"#
@@ -37,30 +49,35 @@ pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
     if let Some(usage) = &answer.reported_usage {
         let _ = write!(body, r#","usage":{}"#, usage.chat_json());
     }
-    let _ = write!(body, r#","system_fingerprint":"{FINGERPRINT}"}}"#);
+    body.push_str(TAIL);
     body
 }
 
-fn message(answer: &Answer, choice: u32) -> String {
-    let mut message = format!(r#"{{"role":"assistant","content":"{}""#, answer.text_of(choice));
+fn message(answer: &Answer, envelope: &Envelope, choice: u32) -> String {
+    let text = answer.text_of(choice);
+    let mut message = format!(r#"{{"role":"assistant","content":"{}""#, escaped(&text));
     if answer.shown_reasoning > 0 {
         let _ = write!(message, r#","reasoning_content":"{}""#, answer.reasoning_text());
     }
     if answer.call.is_some() {
-        let _ = write!(message, r#","tool_calls":[{}]"#, call_json(answer, choice, None));
+        let _ = write!(
+            message,
+            r#","tool_calls":[{}]"#,
+            call_json(answer, &envelope.call_id(choice), None)
+        );
     }
     message.push_str(r#","refusal":null}"#);
     message
 }
 
 /// A tool call; events number it, whole messages do not.
-fn call_json(answer: &Answer, choice: u32, index: Option<u32>) -> String {
+fn call_json(answer: &Answer, id: &str, index: Option<u32>) -> String {
     let Some(call) = &answer.call else { return String::new() };
     let number = index.map(|index| format!(r#""index":{index},"#)).unwrap_or_default();
     let name = serde_json::Value::from(call.function.name.as_str());
     let arguments = serde_json::Value::from(call.function.arguments.as_str());
     format!(
-        r#"{{{number}"id":"call_{choice:08}","type":"function","function":{{"name":{name},"arguments":{arguments}}}}}"#
+        r#"{{{number}"id":"{id}","type":"function","function":{{"name":{name},"arguments":{arguments}}}}}"#
     )
 }
 
@@ -68,6 +85,7 @@ fn call_json(answer: &Answer, choice: u32, index: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct ChatEvents {
     answer: Answer,
+    envelope: Envelope,
     /// Everything before a delta, a choice each.
     prefixes: Vec<String>,
     words: Vec<Words>,
@@ -101,9 +119,10 @@ impl ChatEvents {
         let words = (0..answer.choices).map(|choice| answer.words_of(choice)).collect();
         let wanted = u32::from(include_usage && answer.reported_usage.is_some());
         Self {
+            envelope: envelope.clone(),
             prefixes,
             words,
-            reasoning: answer.words_of(u32::MAX),
+            reasoning: answer.reasoning_words(),
             stage: if answer.shown_reasoning > 0 { Stage::Reasoning } else { Stage::Words },
             choice: 0,
             said_in_stage: 0,
@@ -130,9 +149,8 @@ impl ChatEvents {
         } else {
             out.push(b']');
         }
-        out.extend_from_slice(b",\"system_fingerprint\":\"");
-        out.extend_from_slice(FINGERPRINT.as_bytes());
-        out.extend_from_slice(b"\"}\n\n");
+        out.extend_from_slice(TAIL.as_bytes());
+        out.extend_from_slice(b"\n\n");
     }
 
     /// Moves on to the next choice, and after the last one to the next token or stage.
@@ -156,15 +174,16 @@ impl ChatEvents {
         let role = if first { r#""role":"assistant","# } else { "" };
         if let Some(call) = &self.answer.call {
             let tokens = call.tokens;
-            let json = call_json(&self.answer, self.choice, Some(0));
+            let json = call_json(&self.answer, &self.envelope.call_id(self.choice), Some(0));
             self.visible_tokens += tokens;
             self.chunk(out, &[role, r#""content":"","tool_calls":["#, &json, "]"], "}}");
             self.pass_turn(1, Stage::Finish);
             return Emitted { tokens };
         }
-        let (word, tokens) = if self.answer.words == 0 { ("", 0) } else { (word, 1) };
+        let (word, tokens) =
+            if self.answer.words == 0 { ("".into(), 0) } else { (escaped(&word), 1) };
         self.visible_tokens += tokens;
-        self.chunk(out, &[role, r#""content":""#, word, "\""], "}}");
+        self.chunk(out, &[role, r#""content":""#, &word, "\""], "}}");
         self.pass_turn(self.answer.words, Stage::Finish);
         Emitted { tokens }
     }
@@ -172,7 +191,7 @@ impl ChatEvents {
     fn reasoning(&mut self, out: &mut Vec<u8>) -> Emitted {
         let word = self.reasoning.next().unwrap_or_default();
         let role = if self.said_in_stage == 0 { r#""role":"assistant","# } else { "" };
-        self.chunk(out, &[role, r#""reasoning_content":""#, word, "\""], "}}");
+        self.chunk(out, &[role, r#""reasoning_content":""#, &word, "\""], "}}");
         self.said_in_stage += 1;
         if self.said_in_stage == self.answer.shown_reasoning {
             self.said_in_stage = 0;
@@ -192,9 +211,7 @@ impl ChatEvents {
         let prefix = self.prefixes.first().map(String::as_str).unwrap_or_default();
         let head = prefix.split_once(CHOICE).map_or(prefix, |(head, _)| head);
         let usage = self.answer.reported_usage.unwrap_or(self.answer.billed_usage).chat_json();
-        let chunk = format!(
-            "{head}\"choices\":[],\"usage\":{usage},\"system_fingerprint\":\"{FINGERPRINT}\"}}\n\n"
-        );
+        let chunk = format!("{head}\"choices\":[],\"usage\":{usage}{TAIL}\n\n");
         out.extend_from_slice(chunk.as_bytes());
         self.usage_chunks -= 1;
         if self.usage_chunks == 0 {
@@ -208,7 +225,7 @@ impl ChatEvents {
 const CHOICE: &str = r#""choices":[{"index":"#;
 
 fn prefix(answer: &Answer, envelope: &Envelope, choice: u32) -> String {
-    let Envelope { id, created } = envelope;
+    let Envelope { id, created, .. } = envelope;
     let model = &answer.model;
     format!(
         r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{created},"model":"{model}",{CHOICE}{choice},"delta":{{"#

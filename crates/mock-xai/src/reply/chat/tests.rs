@@ -5,7 +5,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 fn envelope() -> Envelope {
-    Envelope { id: "id-1".to_owned(), created: 7 }
+    Envelope { id: "id-1".to_owned(), created: 7, completed: 8 }
 }
 
 fn answer(members: &str, text: &str) -> (Answer, Faults) {
