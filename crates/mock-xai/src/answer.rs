@@ -176,7 +176,9 @@ fn reasoning_tokens(
     overrides: &Overrides,
     digest: u64,
 ) -> u64 {
-    let is_asked = overrides.asks_reasoning || request.asks_reasoning();
+    // Embeddings and images have no words, and nothing to reason about.
+    let is_text = request.max_tokens != Some(0);
+    let is_asked = is_text && (overrides.asks_reasoning || request.asks_reasoning());
     if model.reasons() || (model.takes_effort && is_asked) {
         overrides.reasoning.unwrap_or(16 + digest % 48).min(MAX_WORDS)
     } else {

@@ -81,7 +81,7 @@ fn adapt_to(
     };
     let (body, dialect) = in_dialect(model, surface, body);
     let Cow::Owned(body) = body else { return Ok(None) };
-    permit.grow(body.len())?;
+    permit.grow(body.len() + dialect.as_ref().map_or(0, DialectReply::kept_bytes))?;
     Ok(Some(AdaptedRequest { surface, body, reply: ReplyAdapter { dialect, translation } }))
 }
 
@@ -109,15 +109,17 @@ fn translate(
     Ok((translated.body, translated.reply))
 }
 
-/// The body in the dialect of the model's upstreams, and how names in the reply are restored.
+/// The body in the dialect of the model's upstreams, and how tools in the reply are restored.
 fn in_dialect<'a>(
     model: &Model,
     surface: Surface,
     body: Cow<'a, [u8]>,
 ) -> (Cow<'a, [u8]>, Option<DialectReply>) {
     let dialect = model.dialect();
-    let has_rules = dialect == Dialect::Xai && surface == Surface::Responses;
-    let is_personal = || PERSONAL.iter().any(|name| memmem::find(&body, name).is_some());
+    let has = |name: &[u8]| memmem::find(&body, name).is_some();
+    let has_rules =
+        dialect == Dialect::Xai && (surface == Surface::Responses || has(b"\"tool_choice\""));
+    let is_personal = || PERSONAL.iter().any(|name| has(name));
     if !has_rules && model.takes_effort && !is_personal() {
         return (body, None);
     }

@@ -1,6 +1,7 @@
 //! The simulator over real sockets.
 
 mod bills;
+mod dialect;
 mod faults;
 mod likeness;
 mod refusals;

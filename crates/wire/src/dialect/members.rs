@@ -10,6 +10,8 @@ pub(super) enum Edit {
     Drop,
     /// Replaced by this JSON; an element also by several, separated by commas.
     Replace(String),
+    /// A member under another name, with this JSON as its value.
+    Rename(&'static str, String),
 }
 
 impl Edit {
@@ -30,7 +32,10 @@ pub(super) fn edit_object(
     let mut written = Written::new('{', text.len());
     let walked = each_member(text, |name, value| {
         let edit = edit(&name, value);
-        let name = serde_json::Value::from(&*name);
+        let name = match &edit {
+            Edit::Rename(name, _) => serde_json::Value::from(*name),
+            _ => serde_json::Value::from(&*name),
+        };
         written.add(&edit, value, &format!("{name}:"));
     });
     walked.ok().and_then(|()| written.end('}'))
@@ -63,8 +68,8 @@ impl Written {
         self.is_changed |= !matches!(edit, Edit::Keep);
         let json = match edit {
             Edit::Keep => value.get(),
-            Edit::Replace(json) if !json.is_empty() => json,
-            Edit::Drop | Edit::Replace(_) => return,
+            Edit::Replace(json) | Edit::Rename(_, json) if !json.is_empty() => json,
+            Edit::Drop | Edit::Replace(_) | Edit::Rename(..) => return,
         };
         if !std::mem::take(&mut self.is_empty) {
             self.out.push(',');

@@ -6,17 +6,21 @@
 mod members;
 mod union_schema;
 mod tools;
+mod names;
+mod custom;
 mod xai;
 mod reply;
+mod stream;
 
-pub use reply::{DialectReply, DialectStream};
+pub use reply::DialectReply;
+pub use stream::DialectStream;
 
 use crate::json;
 use crate::surface::Surface;
 use members::{Edit, edit_object};
-use reply::FlatNames;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use xai::Plan;
 
 /// Headers in which clients send ids of installations and paths of workspaces. They stay at the gateway.
 pub const PERSONAL_HEADERS: [&str; 1] = ["x-codex-turn-metadata"];
@@ -27,7 +31,8 @@ pub enum Dialect {
     /// Everything as OpenAI and Anthropic have it.
     #[default]
     OpenAi,
-    /// xAI's: responses without namespaces, cached searches and unions as schemas.
+    /// xAI's: responses without namespaces, custom tools, cached searches and unions as schemas, and no choice
+    /// without tools.
     Xai,
     /// Servers of open models.
     ChatOnly,
@@ -56,32 +61,26 @@ impl Dialect {
         body: &[u8],
         options: DialectOptions,
     ) -> DialectRequest<'_> {
-        let mut names = FlatNames::default();
-        let edited =
-            json::object_text(body).and_then(|text| self.edit(surface, text, options, &mut names));
-        let body = edited.map_or(Cow::Borrowed(body), |body| Cow::Owned(body.into_bytes()));
-        DialectRequest { body, reply: DialectReply::new(names) }
-    }
-
-    fn edit(
-        self,
-        surface: Surface,
-        text: &str,
-        options: DialectOptions,
-        names: &mut FlatNames,
-    ) -> Option<String> {
-        let is_xai = self == Self::Xai && surface == Surface::Responses;
-        let without_search = is_xai && tools::drops_search(text);
-        edit_object(text, |name, value| match name {
-            "client_metadata" => Edit::Drop,
-            "metadata" => without(value, "user_id"),
-            "reasoning" if !options.takes_effort => without(value, "effort"),
-            "reasoning_effort" if !options.takes_effort => Edit::Drop,
-            "tools" if is_xai => xai::tools(value, names),
-            "input" if is_xai => xai::input(value),
-            "tool_choice" if is_xai => xai::tool_choice(value, without_search),
+        let Some(text) = json::object_text(body) else {
+            return DialectRequest { body: Cow::Borrowed(body), reply: DialectReply::default() };
+        };
+        let is_planned = self == Self::Xai && surface == Surface::Responses;
+        let plan = is_planned.then(|| Plan::of(text));
+        let drops_choice = self == Self::Xai && !is_planned && xai::choice_without_tools(text);
+        let edited = edit_object(text, |name, value| match (name, &plan) {
+            ("client_metadata", _) => Edit::Drop,
+            ("metadata", _) => without(value, "user_id"),
+            ("reasoning", _) if !options.takes_effort => without(value, "effort"),
+            ("reasoning_effort", _) if !options.takes_effort => Edit::Drop,
+            ("tools", Some(plan)) => plan.tools(value),
+            ("input", Some(plan)) => plan.input(value),
+            ("tool_choice", Some(plan)) => plan.tool_choice(value),
+            ("tool_choice", None) if drops_choice => Edit::Drop,
             _ => Edit::Keep,
-        })
+        });
+        let reply = plan.map(|plan| DialectReply::new(plan.names, text)).unwrap_or_default();
+        let body = edited.map_or(Cow::Borrowed(body), |body| Cow::Owned(body.into_bytes()));
+        DialectRequest { body, reply }
     }
 }
 

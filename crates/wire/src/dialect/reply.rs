@@ -1,57 +1,56 @@
-//! Undoes a dialect in replies: calls get back the names that the client knows.
+//! Undoes a dialect in replies: calls get back the tools and names that the client knows.
 
+use super::custom::{self, named};
 use super::members::{Edit, edit_array, edit_object};
+use super::names::{Kind, OriginalTool, ToolNames};
+use super::stream::DialectStream;
 use super::xai::text;
-use crate::sse::{Event, Scanner};
-use serde_json::Value;
+use crate::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The largest event that is read, in bytes.
-const MAX_EVENT_BYTES: usize = 32 * 1024 * 1024;
+/// What every object with something to restore contains: a call, or the tools of the request.
+const MARKS: [&str; 2] = ["\"function_call\"", "\"tools\""];
 
-/// Functions of namespaces by the names that the upstream knows.
+/// Restores tools in the replies to one request.
+#[derive(Debug, Clone, Default)]
+pub struct DialectReply(Arc<Original>);
+
 #[derive(Debug, Default)]
-pub(super) struct FlatNames(Vec<FlatName>);
-
-#[derive(Debug)]
-struct FlatName {
-    flat: String,
-    namespace: String,
-    name: String,
+struct Original {
+    names: ToolNames,
+    /// Members of the request that the reply repeats.
+    tools: Option<Box<RawValue>>,
+    tool_choice: Option<Box<RawValue>>,
 }
-
-impl FlatNames {
-    pub fn flat(namespace: &str, name: &str) -> String {
-        format!("{namespace}__{name}")
-    }
-
-    /// Adds a function; returns its name at the upstream.
-    pub fn add(&mut self, namespace: &str, name: &str) -> String {
-        let flat = Self::flat(namespace, name);
-        let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.0.push(FlatName { flat: flat.clone(), namespace, name });
-        flat
-    }
-}
-
-/// Restores names in the replies to one request.
-#[derive(Debug, Clone)]
-pub struct DialectReply(Arc<FlatNames>);
 
 impl DialectReply {
-    pub(super) fn new(names: FlatNames) -> Self {
-        Self(Arc::new(names))
+    /// `body` is the request as its caller sent it.
+    pub(super) fn new(names: ToolNames, body: &str) -> Self {
+        if names.is_empty() {
+            return Self::default();
+        }
+        let members = json::members(body.as_bytes(), ["tools", "tool_choice"]);
+        let [tools, tool_choice] =
+            members.unwrap_or_default().map(|raw| raw.map(ToOwned::to_owned));
+        Self(Arc::new(Original { names, tools, tool_choice }))
     }
 
     /// True if replies pass as they are.
     #[must_use]
     pub fn is_identity(&self) -> bool {
-        self.0.0.is_empty()
+        self.0.names.is_empty()
     }
 
-    /// A whole reply with the names of the client; the same bytes where there is none to restore.
+    /// Bytes of the request that are kept for the reply.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        let kept = [&self.0.tools, &self.0.tool_choice];
+        kept.into_iter().flatten().map(|raw| raw.get().len()).sum()
+    }
+
+    /// A whole reply with the tools of the client; the same bytes where there is nothing to restore.
     #[must_use]
     pub fn reply<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
         match std::str::from_utf8(body).ok().and_then(|text| self.restore(text)) {
@@ -60,23 +59,23 @@ impl DialectReply {
         }
     }
 
-    /// The restoring of names in a stream.
+    /// The restoring of tools in a stream.
     #[must_use]
     pub fn into_stream(self) -> DialectStream {
-        DialectStream { reply: self, scanner: Scanner::new(MAX_EVENT_BYTES), is_broken: false }
+        DialectStream::new(self)
     }
 
-    /// The object with names restored; `None` where there is none.
-    fn restore(&self, object: &str) -> Option<String> {
-        let is_named = self.0.0.iter().any(|name| object.contains(&name.flat));
-        if !is_named {
+    /// The object with its tools restored; `None` where there are none.
+    pub(super) fn restore(&self, object: &str) -> Option<String> {
+        if self.is_identity() || !MARKS.iter().any(|mark| object.contains(mark)) {
             return None;
         }
         edit_object(object, |member, value| match member {
             "item" => self.restore_item(value),
             "output" => Edit::of(edit_array(value.get(), |item| self.restore_item(item))),
             "response" => Edit::of(self.restore(value.get())),
-            "name" => Edit::of(self.find(value).map(|known| Value::from(&*known.name).to_string())),
+            "tools" => as_sent(self.0.tools.as_deref()),
+            "tool_choice" => as_sent(self.0.tool_choice.as_deref()),
             _ => Edit::Keep,
         })
     }
@@ -85,74 +84,22 @@ impl DialectReply {
         if text(item, "type") != "function_call" {
             return Edit::Keep;
         }
-        Edit::of(edit_object(item.get(), |member, value| {
-            let Some(known) = self.find(value).filter(|_| member == "name") else {
-                return Edit::Keep;
-            };
-            let [name, namespace] =
-                [&known.name, &known.namespace].map(|text| Value::from(&**text));
-            Edit::Replace(format!("{name},\"namespace\":{namespace}"))
-        }))
+        match self.original(&text(item, "name")) {
+            None => Edit::Keep,
+            Some(tool) if tool.kind == Kind::Custom => custom::restore_call(item, tool),
+            Some(tool) => Edit::of(edit_object(item.get(), |member, _| match member {
+                "name" => Edit::Replace(named(tool)),
+                _ => Edit::Keep,
+            })),
+        }
     }
 
-    fn find(&self, name: &RawValue) -> Option<&FlatName> {
-        let name = crate::json::text(name);
-        self.0.0.iter().find(|known| known.flat == name)
+    /// The client's tool behind a name of the upstream's.
+    pub(super) fn original(&self, flat: &str) -> Option<&OriginalTool> {
+        self.0.names.original(flat)
     }
 }
 
-/// Restores names in one stream, whatever its chunking.
-pub struct DialectStream {
-    reply: DialectReply,
-    scanner: Scanner,
-    is_broken: bool,
-}
-
-impl DialectStream {
-    /// Takes the next bytes of the stream; appends what follows for the caller to `out`.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.is_broken || self.reply.is_identity() {
-            out.extend_from_slice(bytes);
-            return;
-        }
-        self.scanner.push(bytes);
-        loop {
-            match self.scanner.next_event() {
-                Ok(Some(event)) => self.write(&event, out),
-                Ok(None) => return,
-                Err(_) => {
-                    // Too large to be read: it passes as it is, and so does the rest.
-                    self.is_broken = true;
-                    out.extend_from_slice(&self.scanner.rest());
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Writes what is left at the end of the stream.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.scanner.rest());
-    }
-
-    fn write(&self, event: &Event, out: &mut Vec<u8>) {
-        let data = event.data.as_deref().and_then(|data| std::str::from_utf8(data).ok());
-        let Some((data, restored)) =
-            data.and_then(|data| self.reply.restore(data).map(|restored| (data, restored)))
-        else {
-            out.extend_from_slice(&event.raw);
-            return;
-        };
-        let raw = &event.raw;
-        match memchr::memmem::find(raw, data.as_bytes()) {
-            Some(at) => {
-                out.extend_from_slice(raw.get(..at).unwrap_or_default());
-                out.extend_from_slice(restored.as_bytes());
-                out.extend_from_slice(raw.get(at + data.len()..).unwrap_or_default());
-            }
-            // Data of several lines.
-            None => out
-                .extend_from_slice(format!("data: {}\n\n", restored.replace('\n', " ")).as_bytes()),
-        }
-    }
+fn as_sent(sent: Option<&RawValue>) -> Edit {
+    Edit::of(sent.map(|sent| sent.get().to_owned()))
 }

@@ -28,7 +28,9 @@ mod failure;
 mod sse_writer;
 mod stream;
 
+pub(crate) use chat::write_request::{CUSTOM_PARAMETERS, INPUT, describe_custom};
 pub use error::TranslationError;
+pub(crate) use request::CustomFormat;
 pub use stream::StreamTranslator;
 
 use crate::json;

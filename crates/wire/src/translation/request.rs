@@ -125,7 +125,7 @@ pub(super) struct Function<'a> {
 
 /// The grammar of a custom tool's input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct CustomFormat<'a> {
+pub(crate) struct CustomFormat<'a> {
     pub syntax: Cow<'a, str>,
     pub definition: Cow<'a, str>,
 }

@@ -207,3 +207,60 @@ async fn an_upstream_of_xais_dialect_gets_what_it_takes() {
     }
     gw.finish().await;
 }
+
+/// What xAI refuses, and the simulator with it, reaches neither; calls come back as the client's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_simulator_accepts_what_the_dialect_writes() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\n\
+         api_key = \"sim-test-key\"\ndialect = \"xai\"\n";
+    let gw = gateway().upstreams(upstream).start().await;
+    let key = gw.key("wide").await;
+    let body = |text: &str| {
+        json!({
+            "model": "grok-4.3", "store": false, "tool_choice": "auto",
+            "input": [
+                {"type": "custom_tool_call", "call_id": "c", "name": "apply_patch", "input": "x"},
+                {"type": "custom_tool_call_output", "call_id": "c", "output": "done"},
+                {"type": "reasoning", "summary": [], "content": null},
+                {"type": "message", "role": "user", "content": text},
+            ],
+            "tools": [
+                {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "spawn", "parameters": {"oneOf": [{"properties": {"n": {"type": "integer"}}}]}}]},
+                {"type": "custom", "name": "apply_patch", "format": {"type": "text"}},
+                {"type": "local_shell"}, {"type": "tool_search"},
+                {"type": "web_search_preview", "search_context_size": "low"},
+            ],
+        })
+    };
+    // {"input":"*** Begin"}
+    let patch = "hi [sim call=apply_patch:eyJpbnB1dCI6IioqKiBCZWdpbiJ9]";
+    let spawn = "hi [sim call=agents__spawn]";
+    for is_stream in [false, true] {
+        let send = async |text: &str| {
+            let mut body = body(text);
+            body["stream"] = is_stream.into();
+            let call = Call::post(gw.addr(), "/v1/responses").key(&key.text);
+            let reply = call.body(body.to_string()).send().await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            let last = reply.events().pop().unwrap_or_else(|| reply.text().to_owned());
+            let last: Value = serde_json::from_str(&last).unwrap();
+            let response = if is_stream { last["response"].clone() } else { last };
+            assert_eq!(response["tools"], body["tools"], "the client's own");
+            (response["output"][0].clone(), reply)
+        };
+        let (item, reply) = send(patch).await;
+        assert_eq!(
+            (&item["type"], &item["name"]),
+            (&json!("custom_tool_call"), &json!("apply_patch"))
+        );
+        assert_eq!(item["input"], "*** Begin");
+        let streamed = reply.text().contains("event: response.custom_tool_call_input.delta");
+        assert_eq!(streamed, is_stream, "{}", reply.text());
+        let (item, _) = send(spawn).await;
+        assert_eq!((&item["namespace"], &item["name"]), (&json!("agents"), &json!("spawn")));
+        assert_eq!(item["arguments"], r#"{"n":1}"#);
+    }
+    let chat = json!({"model": "grok-4.3", "messages": [{"role": "user", "content": "hi"}], "tool_choice": "none"});
+    assert_eq!(gw.ask(&key, &chat.to_string()).await.status, 200);
+    gw.finish().await;
+}

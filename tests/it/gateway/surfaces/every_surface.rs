@@ -71,7 +71,11 @@ async fn streams_of_every_surface_pass_unchanged_however_they_are_chunked() {
     let key = gw.key("wide").await;
     for surface in &TEXT_SURFACES {
         for fault in ["none", "split", "drip", "crlf", "comments"] {
-            let body = surface.streamed("the same words");
+            let mut body = surface.streamed("the same words");
+            if surface.path == "/v1/responses" {
+                // The gateway sets a limit for stored responses, and the upstream repeats it.
+                body = body.replacen('{', r#"{"max_output_tokens":100,"#, 1);
+            }
             let direct = Call::post(gw.simulator.addr, surface.path)
                 .key("sim-test-key")
                 .header("x-sim-fault", fault)

@@ -12,7 +12,10 @@ use std::borrow::Cow;
 type Result<T> = std::result::Result<T, TranslationError>;
 
 /// The argument under which a custom tool that is offered as a function takes its text.
-pub(in crate::translation) const INPUT: &str = "input";
+pub(crate) const INPUT: &str = "input";
+
+/// The schema of that argument.
+pub(crate) const CUSTOM_PARAMETERS: &str = r#"{"type":"object","properties":{"input":{"type":"string","description":"The whole input of the tool, as plain text."}},"required":["input"],"additionalProperties":false}"#;
 
 /// Writes the body of a request.
 pub(in crate::translation) fn write(
@@ -321,10 +324,7 @@ fn write_tool(tool: &Tool<'_>, list: &mut JsonWriter<'_>) {
             list.element(|object| {
                 object.text("type", "function").child("function", |function| {
                     function.text("name", name).text("description", &description);
-                    function.json(
-                        "parameters",
-                        r#"{"type":"object","properties":{"input":{"type":"string","description":"The whole input of the tool, as plain text."}},"required":["input"],"additionalProperties":false}"#,
-                    );
+                    function.json("parameters", CUSTOM_PARAMETERS);
                 });
             });
         }
@@ -350,7 +350,10 @@ fn write_function(function: &Function<'_>, list: &mut JsonWriter<'_>) {
 }
 
 /// The description of a custom tool with its grammar, which a function cannot have.
-fn describe_custom(description: Option<&str>, format: Option<&CustomFormat<'_>>) -> String {
+pub(crate) fn describe_custom(
+    description: Option<&str>,
+    format: Option<&CustomFormat<'_>>,
+) -> String {
     let mut text = description.unwrap_or_default().to_owned();
     if let Some(CustomFormat { syntax, definition }) = format {
         if !text.is_empty() {

@@ -110,7 +110,7 @@ async fn a_stopping_gateway_charges_what_it_was_draining() {
 async fn a_stream_with_server_tools_is_drained_after_a_disconnect() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
-    let text = "Talk [sim tokens=60 token-ms=10]";
+    let text = "Talk [sim tokens=60 token-ms=10 lenient]";
     let asked = |path: &str, members: Value| {
         let (path, body) = TEXT.into_iter().find(|surface| surface.0 == path).unwrap();
         let mut body = body(text);

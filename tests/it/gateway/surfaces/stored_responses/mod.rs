@@ -168,8 +168,8 @@ async fn cut_response(gw: &Gateway, key: &Key) -> (String, Reply) {
     while !text.contains("response.created") {
         text.push_str(std::str::from_utf8(&open.next().await.unwrap()).unwrap());
     }
-    let (_, rest) = text.split_once("\"id\":\"resp_").unwrap();
-    let id = format!("resp_{}", rest.split_once('"').unwrap().0);
+    let (_, rest) = text.split_once("\"id\":\"").unwrap();
+    let id = rest.split_once('"').unwrap().0.to_owned();
     let headers = open.headers.clone();
     drop(open);
     (id, Reply { status: 200, headers, body: Default::default(), whole: false })

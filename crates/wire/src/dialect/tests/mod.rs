@@ -131,6 +131,10 @@ const ODD_VALUES: &[&str] = &[
     "{\"type\":\"web_search\",\"external_web_access\":false}",
     "{\"type\":\"reasoning\",\"content\":null}",
     "{\"type\":\"function_call\",\"name\":\"a__b\"}",
+    "{\"type\":\"custom\",\"name\":\"c\",\"format\":{\"type\":\"grammar\",\"syntax\":3}}",
+    "{\"type\":\"custom_tool_call\",\"name\":\"c\",\"input\":\"x\"}",
+    "{\"type\":\"local_shell_call\",\"action\":{}}",
+    "{\"$ref\":\"#\",\"anyOf\":[{\"$ref\":\"#\"}]}",
     "{\"effort\":\"high\"}",
 ];
 
@@ -153,11 +157,13 @@ fn a_union_becomes_an_object_that_takes_all_branches() {
     let tool = json!({"type": "function", "name": "f", "parameters": parameters});
     let (body, _) = xai(&json!({"tools": [tool]}));
     let expected = json!({
-        "type": "object", "properties": {"a": {"type": "string"}, "b": {}, "c": {}},
-        "required": ["a"], "$defs": {"d": {}},
+        "type": "object", "required": ["a"], "$defs": {"d": {}},
+        "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "b": {}, "c": {}},
     });
     assert_eq!(body["tools"][0]["parameters"], expected);
 }
+
+mod tools;
 
 #[test]
 fn effort_and_personal_metadata_are_left_out() {
