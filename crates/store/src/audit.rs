@@ -4,6 +4,7 @@
 //! what happens outside the store.
 
 use super::announcements::Announcement;
+use super::external_identities::NewIdentity;
 use super::one_time_links::NewLink;
 use super::upgrades::Upgrade;
 use super::{StoreError, Used};
@@ -167,6 +168,18 @@ impl Change {
     #[must_use]
     pub fn of_second_factor(action: &'static str, user: UserId) -> Self {
         Self { action, subject: format!("user:{user}"), before: None, after: None }
+    }
+
+    /// An identity of a user was linked, unlinked or used; `action` begins with `external_identity.`.
+    #[must_use]
+    pub fn of_identity(action: &'static str, user: UserId, identity: &NewIdentity) -> Self {
+        let NewIdentity { issuer, subject, email } = identity;
+        Self {
+            action,
+            subject: format!("user:{user}"),
+            before: None,
+            after: Some(json!({ "issuer": issuer, "subject": subject, "email": email })),
+        }
     }
 
     /// Returns the audit entry of a configuration reload.

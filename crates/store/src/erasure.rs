@@ -16,7 +16,8 @@ pub(super) const SECOND_VISIT_DAYS: i64 = 7;
 pub trait Erasure: Send + Sync + 'static {
     /// Deletes a user for good, in one transaction: the user can never log in, call or be resumed, the e-mail
     /// address (after 25 hours, see [`UserError::AddressReserved`]) and the username are free again, and what names
-    /// the person is gone. Keys are revoked, and the user's sessions, second factor and stored responses are deleted. Audit entries keep ids alone. Of ledger
+    /// the person is gone. Keys are revoked, and the user's sessions, second factor, identities at sign-in
+    /// providers and stored responses are deleted. Audit entries keep ids alone. Of ledger
     /// rows the request ids that callers chose are deleted, those of a long history by [`prune`] within a day.
     ///
     /// [`prune`]: crate::Maintenance::prune

@@ -17,6 +17,7 @@ pub mod plans;
 pub mod sessions;
 pub mod one_time_links;
 pub mod second_factors;
+pub mod external_identities;
 pub mod erasure;
 pub mod upgrades;
 pub mod audit;
@@ -42,6 +43,7 @@ pub use audit::Audit;
 pub use callers::{Callers, ChangeFeed, Changed, Changes, CommitStamp};
 pub use erasure::{Erased, Erasure};
 pub use error::StoreError;
+pub use external_identities::ExternalIdentities;
 pub use keys::{KeyChange, KeyFilter, Keys, LIVE_KEYS, NewKey, REVOKED_KEYS};
 pub use keys::{all_keys, key_position};
 pub use ledger::{Entry, JournalPosition, Ledger};
@@ -72,6 +74,7 @@ pub trait Store:
     + Sessions
     + OneTimeLinks
     + SecondFactors
+    + ExternalIdentities
     + Erasure
     + Upgrades
     + Audit

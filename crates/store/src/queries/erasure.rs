@@ -1,7 +1,8 @@
 //! Deletes users.
 
 use super::dialect::{self, Backend, Connection, next_change};
-use super::{audit, one_time_links, released_addresses, second_factors, sessions, users};
+use super::{audit, external_identities, one_time_links, released_addresses};
+use super::{second_factors, sessions, users};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::erasure::{Erased, Erasure, SECOND_VISIT_DAYS, VISIT_BATCH};
@@ -53,6 +54,7 @@ async fn erase(tx: &mut Connection, user: UserId, by: &AuditContext) -> Result<(
     sessions::end_all(tx, user).await?;
     one_time_links::end_all(tx, user).await?;
     second_factors::remove(tx, user).await?;
+    external_identities::erase(tx, user).await?;
     let now = by.at.as_millisecond();
     for statement in [
         "update api_key set

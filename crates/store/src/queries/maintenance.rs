@@ -1,7 +1,7 @@
 //! Pruning, and what concerns the store itself.
 
 use super::dialect::{self, Backend, Connection, unpartitioned};
-use super::{erasure, one_time_links, released_addresses};
+use super::{erasure, external_identities, one_time_links, released_addresses};
 use crate::StoreError;
 use crate::encode::{self, DayColumn};
 use crate::maintenance::{Connections, KEYS_KEPT_DAYS, Maintenance, PRUNE_BATCH, Reach};
@@ -37,6 +37,7 @@ impl Maintenance for Backend {
                 + expired_sessions(tx, now).await?
                 + one_time_links::prune(tx, now.as_millisecond(), PRUNE_BATCH).await?
                 + released_addresses::prune(tx, now.as_millisecond(), PRUNE_BATCH).await?
+                + external_identities::prune(tx, now.as_millisecond(), PRUNE_BATCH).await?
                 + past_quarters(tx, now).await?
                 + erasure::visit_due(tx, now).await?)
         })

@@ -6,6 +6,7 @@ mod announcements;
 mod audit;
 mod callers;
 mod erasure;
+mod external_identities;
 mod history;
 mod keys;
 mod key_rows;

@@ -4,7 +4,7 @@
 
 use super::dialect::{self, Backend, Connection, for_update};
 use super::users::{self, change_in, insert, lock};
-use super::{audit, keys, second_factors};
+use super::{audit, external_identities, keys, second_factors};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::one_time_links::{FirstAdmin, NewLink, OneTimeLinks, PresentedLink, SetupState};
@@ -217,9 +217,11 @@ async fn redeem(
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
     if hands_over(link.purpose, &found) {
         // Another person may have registered with this address. That person's second factor must not lock out the
-        // owner of the address, nor that person's keys call on the owner's account.
+        // owner of the address, that person's keys must not call on the owner's account, nor that person's identity
+        // sign in to it.
         second_factors::remove_audited(tx, user, &by).await?;
         keys::revoke_all(tx, user, &by).await?;
+        external_identities::remove_all(tx, user, &by).await?;
     }
     change_in(tx, user, change, &by).await
 }

@@ -8,6 +8,7 @@ pub mod sessions;
 pub mod secrets;
 pub mod one_time_links;
 pub mod second_factors;
+pub mod external_identities;
 pub mod erasure;
 pub mod upgrades;
 pub mod announcements;
@@ -141,6 +142,17 @@ macro_rules! suite {
                 a_removed_second_factor_is_gone
                 a_suspended_user_sets_up_none
                 second_factors_are_audited
+            }
+            external_identities {
+                an_identity_belongs_to_one_user
+                of_concurrent_links_one_succeeds
+                a_new_user_comes_with_the_identity_or_not_at_all
+                a_verified_address_links_only_while_it_is_the_users
+                a_take_over_leaves_nothing_of_who_registered
+                a_take_over_ends_sessions_and_spares_admins
+                a_reset_of_an_unverified_account_unlinks_its_identities
+                the_only_way_in_is_not_unlinked
+                a_token_is_used_once_and_pruned
             }
             erasure {
                 a_deleted_user_keeps_its_id_and_usage_alone
