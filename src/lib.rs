@@ -18,6 +18,8 @@ pub mod console;
 pub mod control;
 pub mod mail;
 pub mod links;
+pub mod oidc;
+pub mod jwt;
 pub mod callers;
 pub mod response_owners;
 pub mod data_dir;

@@ -8,6 +8,7 @@ use crate::links::Links;
 use crate::mail::Mailer;
 use crate::mail::delivery::Delivery;
 use crate::mail::smtp::Smtp;
+use crate::oidc::Provider;
 use crate::upstream::{UpstreamStatus, Upstreams, probe};
 use arc_swap::ArcSwap;
 use domain::day::Day;
@@ -50,6 +51,24 @@ pub(super) fn spawn_mail(
     let (mailer, jobs) = Mailer::queued(metrics);
     workers.spawn("mail", delivery.run(jobs, stop.clone()));
     Ok(mailer)
+}
+
+/// Checks the sign-in provider once, if one is configured. One that is down is a warning: the next sign-in tries again.
+pub(super) fn spawn_provider_check(
+    config: &Config,
+    workers: &Supervisor,
+    stop: &CancellationToken,
+) {
+    let Some(settings) = config.oidc.clone() else { return };
+    let stop = stop.clone();
+    workers.spawn("sign-in provider", async move {
+        let issuer = settings.issuer.clone();
+        let provider = Provider::new(settings);
+        if let Some(Err(error)) = stop.run_until_cancelled(provider.check()).await {
+            tracing::warn!(issuer, %error, "the sign-in provider cannot be used now");
+        }
+        stop.cancelled().await;
+    });
 }
 
 /// Starts the tasks that run while the gateway runs.

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::console;
 use crate::control as control_plane;
 use crate::control::auth::identity::Identity;
+use crate::control::external_login::SignIn;
 use crate::control::health::{Checks, Readiness};
 use crate::control::near_limits;
 use crate::control::routes;
@@ -41,6 +42,7 @@ pub(super) fn control(
         callers: Arc::clone(&parts.callers),
         pepper: parts.pepper.clone(),
         identity: Arc::new(identity),
+        sign_in: SignIn::new(&parts.pepper, config.oidc.as_ref()),
         links,
         mailer,
         instance: Arc::new(instance),

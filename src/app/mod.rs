@@ -163,6 +163,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let service = restart::service(identity, duplicates, &mut parts, &ended, &lock, &workers);
     restart::spawn(&config, service, has_taken_over, &workers, &stop).await;
     background::spawn(&workers, &parts, &gateway, &stop);
+    background::spawn_provider_check(&config, &workers, &stop);
     let admin_state = AdminState {
         metrics: Arc::clone(&parts.metrics),
         quota: Arc::clone(&parts.quota),

@@ -1,9 +1,10 @@
 //! `knockx check`: loads the config and reaches every dependency, one line each.
 
 use super::config_arg::ConfigArg;
-use crate::config::{Config, Database, Mail, MissingKey, TlsFiles};
+use crate::config::{Config, Database, Mail, MissingKey, Oidc, TlsFiles};
 use crate::gateway::listener::tls::Tls;
 use crate::mail::smtp::Smtp;
+use crate::oidc::Provider;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::client;
 use futures_util::future::join_all;
@@ -51,6 +52,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let (Some(settings), Some(public_url)) = (&config.mail, &config.public_url) {
         findings.push(mail(settings, public_url).await);
     }
+    if let Some(settings) = &config.oidc {
+        findings.push(provider(settings).await);
+    }
     findings.extend(join_all(config.catalog.upstreams.iter().map(upstream)).await);
     findings.extend(config.missing_keys.iter().map(missing_key));
     if config.catalog.upstreams.is_empty() && config.missing_keys.is_empty() {
@@ -84,6 +88,18 @@ async fn mail(settings: &Mail, public_url: &str) -> Finding {
         Err(error) => Err(format!("{error:#}")),
     };
     Finding { name: format!("mail {}:{}", settings.host, settings.port), result }
+}
+
+/// Fetches the metadata and the keys of the sign-in provider.
+async fn provider(settings: &Oidc) -> Finding {
+    const ADVICE: &str = "check [accounts.oidc] and the firewall";
+    let provider = Provider::new(settings.clone());
+    let result = match tokio::time::timeout(CHECK_TIMEOUT, provider.check()).await {
+        Ok(Ok(())) => Ok(format!("responds; its redirect URI is {}", settings.redirect_uri)),
+        Ok(Err(error)) => Err(format!("{error}; {ADVICE}")),
+        Err(_) => Err(format!("no response in 10 s; {ADVICE}")),
+    };
+    Finding { name: format!("sign-in {}", settings.issuer), result }
 }
 
 async fn store(config: &Config) -> Finding {

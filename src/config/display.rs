@@ -27,6 +27,7 @@ impl Config {
             "environment={environment} public_url={public_url} admin={admin} secret_key={secret_key}"
         );
         let mail = self.mail.as_ref().map_or_else(|| "host=none".to_owned(), written);
+        let oidc = self.oidc.as_ref().map_or_else(|| "issuer=none".to_owned(), written);
         let redis = self.redis.as_ref().map_or_else(|| "redis=none".to_owned(), written);
         let first_admin = self.first_admin.as_ref().map_or("none", |admin| &admin.email);
         let upstreams = self.catalog.upstreams.iter().map(|upstream| shown(upstream));
@@ -45,6 +46,7 @@ impl Config {
             section("limits", written(&self.limits)),
             section("cors", format!("origins={}", origins(&self.cors))),
             section("accounts", written(&self.accounts)),
+            section("accounts.oidc", oidc),
             section("mail", mail),
             section("billing", format!("mode={:?}", self.billing).to_lowercase()),
             section("telemetry", format!("log_filter={}", quoted(&self.log.filter))),

@@ -30,7 +30,7 @@ pub struct Setting<'a, T> {
 }
 
 /// Short names of variables, and the keys they set.
-const SHORT_NAMES: [(&str, &str); 15] = [
+const SHORT_NAMES: [(&str, &str); 16] = [
     ("ENVIRONMENT", "environment"),
     ("HOST", "host"),
     ("PORT", "port"),
@@ -41,6 +41,7 @@ const SHORT_NAMES: [(&str, &str); 15] = [
     ("RATE_LIMIT_REQUESTS", "limits.rate_limit_requests"),
     ("RATE_LIMIT_WINDOW", "limits.rate_limit_window"),
     ("CORS_ORIGINS", "cors.origins"),
+    ("OIDC_CLIENT_SECRET", "accounts.oidc.client_secret"),
     ("SMTP_PASSWORD", "mail.password"),
     ("LOG_FORMAT", "telemetry.log_format"),
     ("RUST_LOG", "telemetry.log_filter"),

@@ -17,6 +17,7 @@ mod fallbacks;
 mod database;
 mod plans;
 pub mod mail;
+pub mod oidc;
 mod production;
 pub mod display;
 pub mod report;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use error::ConfigError;
 pub use mail::Mail;
+pub use oidc::Oidc;
 pub use resolve::load_from;
 pub use restart::waiting_for_restart;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub missing_keys: Vec<MissingKey>,
     pub cors: Cors,
     pub accounts: Accounts,
+    /// `None` = users log in with passwords alone.
+    pub oidc: Option<Oidc>,
     /// `None` = no mails are sent.
     pub mail: Option<Mail>,
     pub billing: Billing,

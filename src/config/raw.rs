@@ -4,6 +4,7 @@
 
 use super::mail::{MailTls, Sender};
 use super::network_types::{BaseUrl, HostName, Networks, Origins, PublicUrl};
+use super::oidc::Issuer;
 use super::types::{
     CaFile, DisplayName, Email, ImagePrice, LogFilter, Name, NameList, ReleaseDate, Seconds,
     SurfaceList, TokenPrice, WholeNumber,
@@ -131,6 +132,20 @@ pub struct Accounts {
     pub address_registrations: Optional<Count<u32>>,
     pub account_changes: Optional<Count<u32>>,
     pub require_verified_email: Optional<bool>,
+    pub oidc: Oidc,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Oidc {
+    pub issuer: Optional<Option<Issuer>>,
+    pub client_id: Optional<Option<String>>,
+    pub client_secret: Optional<Option<Secret>>,
+    pub name: Optional<DisplayName>,
+    pub scopes: Optional<NameList>,
+    pub create_accounts: Optional<Option<bool>>,
+    pub allowed_email_domains: Optional<NameList>,
+    pub ca_file: Optional<Option<CaFile>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use super::layers::{Environment as Variables, Layers};
 use super::network_types::Origins;
 use super::{
     Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, TlsFiles,
-    catalog, database, mail, plans, production,
+    catalog, database, mail, oidc, plans, production,
 };
 use domain::id::PlanId;
 use domain::plan::{Plan, Window};
@@ -38,6 +38,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         redis: redis(&layers)?,
         secret_key: layers.value(|raw| &raw.secret_key)?,
         accounts: accounts(&layers, &plans)?,
+        oidc: oidc::resolve(&layers)?,
         mail: mail::resolve(&layers)?,
         billing: layers.value(|raw| &raw.billing.mode)?,
         plans,

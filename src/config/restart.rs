@@ -26,6 +26,7 @@ pub fn waiting_for_restart(started: &Config, loaded: &Config) -> Vec<&'static st
         ("limits.cached_callers", started.limits.cached_callers == loaded.limits.cached_callers),
         ("[cors]", started.cors == loaded.cors),
         ("[accounts]", started.accounts == loaded.accounts),
+        ("[accounts.oidc]", started.oidc == loaded.oidc),
         ("[mail]", started.mail == loaded.mail),
         ("[billing]", started.billing == loaded.billing),
         ("telemetry.log_format", started.log.format == loaded.log.format),

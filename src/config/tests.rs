@@ -411,6 +411,7 @@ fn every_key_is_in_the_default_file_with_a_comment() {
         "limits.",
         "cors.",
         "accounts.",
+        "accounts.oidc.",
         "mail.",
         "billing.",
         "telemetry.",

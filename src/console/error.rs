@@ -16,7 +16,7 @@ pub enum PageError {
     Api(ApiError),
     /// No user is logged in: the log-in page, which then leads to this path.
     LogInFirst { next: String },
-    /// The password must be entered again: that page, which then leads to this path.
+    /// The user must be confirmed again: that page, which then leads to this path.
     ConfirmFirst { next: String },
     /// The request comes from another site, or its form is not ours.
     CrossSite,

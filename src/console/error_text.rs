@@ -52,6 +52,9 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         | ApiError::AccessTokenRequired => page.t("Your session has ended. Log in again."),
         ApiError::InvalidCredentials => page.t("The e-mail address or the password is wrong."),
         ApiError::WrongPassword => page.t("The password is wrong."),
+        ApiError::NoPassword => {
+            page.t("This account has no password. Set one on the page of the account.")
+        }
         ApiError::SecondFactorRequired => {
             page.t("Enter the password again, with the code of your authenticator app or a recovery code.")
         }
@@ -72,6 +75,33 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         }
         ApiError::ReadOnlyRole => {
             page.t("Your role reads everything and changes nothing. This needs an admin.")
+        }
+        ApiError::InvalidSignIn => {
+            page.t("This sign-in has expired, was used before, or began in another browser. Start it again.")
+        }
+        ApiError::SignInRejected => {
+            page.t("The sign-in provider did not confirm who you are. Start again; if it happens again, ask the operator.")
+        }
+        ApiError::ProviderEmailRequired => {
+            page.t("The sign-in provider reports no verified e-mail address that this gateway accepts. Verify it there, or ask the operator.")
+        }
+        ApiError::NotReauthenticated => {
+            page.t("The sign-in provider did not report that you have signed in again. Log out and log in again, or confirm with a password.")
+        }
+        ApiError::AccountNotLinked => {
+            page.t("An account with this e-mail address exists, which cannot be linked automatically. Log in to it with its password, and link the provider on the page of the account.")
+        }
+        ApiError::IdentityTaken => {
+            page.t("This identity of the sign-in provider belongs to another account, or to none.")
+        }
+        ApiError::IdentityExists => {
+            page.t("Another identity of the sign-in provider is linked to this account. Unlink it first.")
+        }
+        ApiError::OnlyWayIn => {
+            page.t("This identity is the only way to log in to this account. Set a password first.")
+        }
+        ApiError::ProviderUnavailable => {
+            page.t("The sign-in provider is unavailable. Retry in a few minutes, or log in with a password.")
         }
         ApiError::RegistrationClosed => {
             page.t("Registration is closed. Ask the operator for an account.")
@@ -165,6 +195,7 @@ mod tests {
             E::InvalidRefreshToken,
             E::InvalidCredentials,
             E::WrongPassword,
+            E::NoPassword,
             E::SecondFactorRequired,
             E::InvalidCode,
             E::CodeRequired,
@@ -178,6 +209,15 @@ mod tests {
             E::Suspended,
             E::EmailUnverified,
             E::InvalidLink,
+            E::InvalidSignIn,
+            E::SignInRejected,
+            E::ProviderEmailRequired,
+            E::NotReauthenticated,
+            E::AccountNotLinked,
+            E::IdentityTaken,
+            E::IdentityExists,
+            E::OnlyWayIn,
+            E::ProviderUnavailable,
             E::AdminsOnly,
             E::ReadOnlyRole,
             E::RegistrationClosed,

@@ -30,8 +30,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use form_results::FormResults;
 use pages::{
-    account, admin, confirm, keys, links, login, overview, plans, playground, preferences, signup,
-    usage,
+    account, admin, confirm, keys, links, login, oidc, overview, plans, playground, preferences,
+    signup, usage,
 };
 use std::sync::Arc;
 
@@ -47,6 +47,7 @@ pub fn router(state: &ControlState) -> Router<ControlState> {
         .route("/console/confirm", get(confirm::form).post(confirm::confirm))
         .route("/console/preferences", post(preferences::change))
         .route("/console/assets/{file}", get(assets::serve))
+        .merge(oidc::routes())
         .merge(account::routes())
         .merge(links::routes())
         .merge(keys::routes())

@@ -19,8 +19,19 @@ use system::clock;
 
 /// 400 days, the longest that browsers keep a cookie. Sessions are shorter, and the store decides when they end.
 const COOKIE_SECONDS: u32 = 34_560_000;
+/// Time to sign in at a provider, in seconds. What is in the cookie ends no later.
+const SIGN_IN_SECONDS: u32 = 600;
 /// The page on which htmx makes a request.
 const HX_CURRENT_URL: HeaderName = HeaderName::from_static("hx-current-url");
+
+/// What a browser carries while it signs in at a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInCookie {
+    /// The attempt that the browser has begun.
+    Attempt,
+    /// The person who still has to enter a code.
+    Code,
+}
 
 /// How long after a password was entered sensitive changes are allowed.
 const CONFIRMED_FOR: SignedDuration = SignedDuration::from_mins(15);
@@ -229,4 +240,50 @@ pub fn remove_cookie(response: &mut Response, over_tls: bool) {
     response
         .headers_mut()
         .extend(HeaderValue::try_from(value).ok().map(|value| (SET_COOKIE, value)));
+}
+
+impl SignInCookie {
+    fn name(self, over_tls: bool) -> &'static str {
+        match (self, over_tls) {
+            (Self::Attempt, true) => "__Host-kx_sign_in",
+            (Self::Attempt, false) => "kx_sign_in",
+            (Self::Code, true) => "__Host-kx_code",
+            (Self::Code, false) => "kx_code",
+        }
+    }
+}
+
+/// The value of a cookie of a sign-in.
+#[must_use]
+pub fn sign_in_cookie(headers: &HeaderMap, kind: SignInCookie, over_tls: bool) -> Option<&str> {
+    cookie(headers, kind.name(over_tls))
+}
+
+/// Adds a cookie of a sign-in, which lasts a few minutes. `Lax`: the provider sends the browser back by a link.
+pub fn set_sign_in_cookie(
+    response: &mut Response,
+    kind: SignInCookie,
+    value: &str,
+    over_tls: bool,
+) {
+    append_sign_in_cookie(response, kind, (value, SIGN_IN_SECONDS), over_tls);
+}
+
+/// Removes a cookie of a sign-in.
+pub fn remove_sign_in_cookie(response: &mut Response, kind: SignInCookie, over_tls: bool) {
+    append_sign_in_cookie(response, kind, ("", 0), over_tls);
+}
+
+fn append_sign_in_cookie(
+    response: &mut Response,
+    kind: SignInCookie,
+    (value, seconds): (&str, u32),
+    over_tls: bool,
+) {
+    let (name, secure) = (kind.name(over_tls), if over_tls { "; Secure" } else { "" });
+    let cookie =
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
 }

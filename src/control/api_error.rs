@@ -3,19 +3,16 @@
 //! The body is `{"error":{"message","type","code","param"}}`, as on `/v1`. Causes go to the log,
 //! never to the client.
 
-use crate::links::LinkError;
-use crate::mail::NotQueued;
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use domain::caller::Denied;
 use jiff::Timestamp;
 use quota::backend::QuotaUnavailable;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{LIVE_KEYS, StoreError, UserError};
+use store::StoreError;
 use utoipa::ToSchema;
 
 /// An error with the message that the client reads.
@@ -67,6 +64,10 @@ pub enum ApiError {
     #[error("The current password is wrong.")]
     WrongPassword,
     #[error(
+        "This account has no password. Set one on the page of the account in the console, or with `POST /api/v1/users/forgot-password`."
+    )]
+    NoPassword,
+    #[error(
         "This account has a second factor. Send the code of the authenticator app, or a recovery code, as `code`."
     )]
     SecondFactorRequired,
@@ -111,6 +112,22 @@ pub enum ApiError {
         "This link is not valid: it was used, has expired, or was replaced by a newer one. Request a new one."
     )]
     InvalidLink,
+    #[error(
+        "This sign-in is not valid: it has expired, was used, or began in another browser. Start it again."
+    )]
+    InvalidSignIn,
+    #[error(
+        "The sign-in provider did not confirm who you are. Start again; if it happens again, ask the operator."
+    )]
+    SignInRejected,
+    #[error(
+        "The sign-in provider reports no verified e-mail address that this gateway accepts. Verify it there, or ask the operator."
+    )]
+    ProviderEmailRequired,
+    #[error(
+        "The sign-in provider did not report that you have signed in again. Log out and log in again, or confirm with a password."
+    )]
+    NotReauthenticated,
     #[error("This route requires the role `admin`, or for reading `auditor`.")]
     AdminsOnly,
     #[error(
@@ -130,6 +147,16 @@ pub enum ApiError {
     #[error("Another account had this e-mail address today. It can be used again from {0}.")]
     AddressReserved(Timestamp),
 
+    #[error(
+        "An account with this e-mail address exists, which cannot be linked automatically. Log in to it and link the sign-in provider on the page of the account."
+    )]
+    AccountNotLinked,
+    #[error("This identity of the sign-in provider belongs to another account, or to none.")]
+    IdentityTaken,
+    #[error("Another identity of the sign-in provider is linked to this account. Unlink it first.")]
+    IdentityExists,
+    #[error("This identity is the only way to log in to this account. Set a password first.")]
+    OnlyWayIn,
     #[error("The e-mail address of this account is verified already.")]
     AlreadyVerified,
     #[error("This gateway has an admin already. Log in as one, or ask one for an account.")]
@@ -170,6 +197,10 @@ pub enum ApiError {
 
     #[error("Too many attempts. Retry in {} s.", .0.as_secs() + 1)]
     TooManyAttempts(Duration),
+    #[error(
+        "The sign-in provider is unavailable. Retry in a few minutes, or log in with a password."
+    )]
+    ProviderUnavailable,
     #[error("Too many passwords are being checked. Retry in a few seconds.")]
     Busy,
     #[error("The database is unavailable. Retry in a few seconds.")]
@@ -282,9 +313,16 @@ impl ApiError {
                 (S::FORBIDDEN, PERMISSION, Some("second_factor_unreadable"))
             }
             Self::WrongPassword => (S::FORBIDDEN, PERMISSION, Some("wrong_password")),
+            Self::NoPassword => (S::FORBIDDEN, PERMISSION, Some("no_password")),
             Self::Suspended => (S::FORBIDDEN, PERMISSION, Some("account_suspended")),
             Self::EmailUnverified => (S::FORBIDDEN, PERMISSION, Some("email_unverified")),
             Self::InvalidLink => (S::FORBIDDEN, PERMISSION, Some("invalid_link")),
+            Self::InvalidSignIn => (S::FORBIDDEN, PERMISSION, Some("invalid_sign_in")),
+            Self::SignInRejected => (S::FORBIDDEN, PERMISSION, Some("sign_in_rejected")),
+            Self::ProviderEmailRequired => {
+                (S::FORBIDDEN, PERMISSION, Some("provider_email_required"))
+            }
+            Self::NotReauthenticated => (S::FORBIDDEN, PERMISSION, Some("not_reauthenticated")),
             Self::AdminsOnly => (S::FORBIDDEN, PERMISSION, Some("admins_only")),
             Self::ReadOnlyRole => (S::FORBIDDEN, PERMISSION, Some("read_only_role")),
             Self::RegistrationClosed => (S::FORBIDDEN, PERMISSION, Some("registration_closed")),
@@ -292,6 +330,10 @@ impl ApiError {
             Self::LastAdmin => (S::CONFLICT, INVALID, Some("last_admin")),
             Self::AddressReserved(_) => (S::CONFLICT, INVALID, Some("email_reserved")),
 
+            Self::AccountNotLinked => (S::CONFLICT, INVALID, Some("account_not_linked")),
+            Self::IdentityTaken => (S::CONFLICT, INVALID, Some("identity_taken")),
+            Self::IdentityExists => (S::CONFLICT, INVALID, Some("identity_exists")),
+            Self::OnlyWayIn => (S::CONFLICT, INVALID, Some("only_way_in")),
             Self::AlreadyVerified => (S::CONFLICT, INVALID, Some("already_verified")),
             Self::AdminExists => (S::CONFLICT, INVALID, Some("admin_exists")),
             Self::MailNotConfigured => (S::CONFLICT, INVALID, Some("mail_not_configured")),
@@ -311,6 +353,9 @@ impl ApiError {
             Self::UpstreamTestRunning => (S::CONFLICT, INVALID, Some("test_running")),
 
             Self::TooManyAttempts(_) => (S::TOO_MANY_REQUESTS, LIMIT, Some("too_many_tries")),
+            Self::ProviderUnavailable => {
+                (S::SERVICE_UNAVAILABLE, SERVER, Some("provider_unavailable"))
+            }
             Self::Busy => (S::SERVICE_UNAVAILABLE, SERVER, Some("busy")),
             Self::StoreUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, SERVER, Some("store_unavailable"))
@@ -328,7 +373,7 @@ impl ApiError {
             Self::InvalidValue { param, .. } => Some(param.clone()),
             Self::AlreadyTaken(field) => Some((*field).to_owned()),
             Self::InvalidLink => Some("token".to_owned()),
-            Self::WrongPassword => Some("current_password".to_owned()),
+            Self::WrongPassword | Self::NoPassword => Some("current_password".to_owned()),
             Self::SecondFactorRequired
             | Self::InvalidCode
             | Self::CodeRequired
@@ -381,69 +426,5 @@ impl IntoResponse for ApiError {
         headers.extend(self.retry_after().map(|seconds| (RETRY_AFTER, seconds.into())));
         response.extensions_mut().insert(ReportedError(Arc::new(self)));
         response
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Missing(what) => Self::NotFound(what),
-            StoreError::TooManyKeys => Self::TooManyKeys(LIVE_KEYS),
-            StoreError::Corrupt(_) => {
-                tracing::error!(%error, "store returned corrupt data");
-                Self::Internal
-            }
-            error @ (StoreError::Unavailable(_) | StoreError::Superseded) => {
-                Self::StoreUnavailable(error)
-            }
-        }
-    }
-}
-
-impl From<LinkError> for ApiError {
-    fn from(error: LinkError) -> Self {
-        match error {
-            LinkError::NoRandomness(_) => Self::Internal,
-            LinkError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<NotQueued> for ApiError {
-    fn from(error: NotQueued) -> Self {
-        match error {
-            NotQueued::Off => Self::MailNotConfigured,
-            NotQueued::Full => Self::MailQueueFull,
-        }
-    }
-}
-
-impl From<UserError> for ApiError {
-    fn from(error: UserError) -> Self {
-        match error {
-            UserError::EmailTaken => Self::AlreadyTaken("email"),
-            UserError::UsernameTaken => Self::AlreadyTaken("username"),
-            UserError::NoSuchPlan(_) => Self::NotFound("plan"),
-            UserError::AddressReserved(until) => Self::AddressReserved(until),
-            UserError::LastAdmin => Self::LastAdmin,
-            UserError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<Denied> for ApiError {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::KeyRevoked => Self::RevokedKey,
-            Denied::KeyExpired => Self::ExpiredKey,
-            Denied::UserSuspended => Self::Suspended,
-            Denied::EmailUnverified => Self::EmailUnverified,
-        }
-    }
-}
-
-impl From<QuotaUnavailable> for ApiError {
-    fn from(error: QuotaUnavailable) -> Self {
-        Self::QuotaUnavailable(error)
     }
 }

@@ -10,7 +10,9 @@
 pub mod state;
 mod lookup;
 pub mod account_links;
+pub mod external_login;
 pub mod api_error;
+mod error_sources;
 pub mod health;
 pub mod near_limits;
 pub mod admin_port;
@@ -27,7 +29,9 @@ use axum::Router;
 use axum::routing::get;
 use http::middleware;
 use routes::{account, account_links as links, admin, announcements, export};
-use routes::{health as health_routes, keys, plans, profile, root, second_factor, session};
+use routes::{
+    health as health_routes, identities, keys, plans, profile, root, second_factor, session,
+};
 use routes::{sessions, setup, usage};
 use state::{ControlState, EdgeConfig};
 use utoipa::OpenApi;
@@ -73,6 +77,8 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(second_factor::enable))
         .routes(routes!(second_factor::recovery_codes))
         .routes(routes!(second_factor::disable))
+        .routes(routes!(identities::list))
+        .routes(routes!(identities::unlink))
         .routes(routes!(export::export))
         .routes(routes!(account::delete))
         .routes(routes!(keys::regenerate))

@@ -1,6 +1,7 @@
 //! What the control plane works with: the store, the counters, log-ins and this instance.
 
 use super::auth::identity::Identity;
+use super::external_login::SignIn;
 use super::health::{self, Readiness};
 use super::near_limits::NearLimits;
 use super::routes::admin::overview::Overviews;
@@ -32,6 +33,8 @@ pub struct ControlState {
     pub callers: Arc<CallerCache>,
     pub pepper: Pepper,
     pub identity: Arc<Identity>,
+    /// `None` = users log in with passwords alone.
+    pub sign_in: Option<Arc<SignIn>>,
     pub links: Arc<Links>,
     pub mailer: Mailer,
     pub instance: Arc<InstanceInfo>,

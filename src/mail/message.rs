@@ -94,7 +94,12 @@ impl Content {
             ),
             Self::Security(event) => {
                 let (subject, what) = event.english();
-                let advice = "If it was not you, set a new password at once";
+                let advice = match event {
+                    SecurityEvent::IdentityLinked => {
+                        "If it was not you, unlink it on the page of your account, set a new password at once"
+                    }
+                    _ => "If it was not you, set a new password at once",
+                };
                 (
                     subject,
                     format!(
@@ -140,7 +145,12 @@ impl Content {
             ),
             Self::Security(event) => {
                 let (subject, what) = event.chinese();
-                let advice = "如果不是你本人操作，请立即设置新密码";
+                let advice = match event {
+                    SecurityEvent::IdentityLinked => {
+                        "如果不是你本人操作，请在账号页面取消关联，立即设置新密码"
+                    }
+                    _ => "如果不是你本人操作，请立即设置新密码",
+                };
                 (
                     subject,
                     format!("{what}账号位于 {site}。\n\n{advice}，并联系 {site} 的运营者。\n"),
@@ -169,6 +179,14 @@ impl SecurityEvent {
                 "New recovery codes",
                 "New recovery codes were made for your account. The previous ones no longer work.",
             ),
+            Self::IdentityLinked => (
+                "A sign-in provider was linked",
+                "An identity of the sign-in provider was linked to your account: it can log in to it.",
+            ),
+            Self::IdentityUnlinked => (
+                "A sign-in provider was unlinked",
+                "An identity of the sign-in provider was unlinked from your account: it can no longer log in to it.",
+            ),
         }
     }
 
@@ -181,6 +199,12 @@ impl SecurityEvent {
             }
             Self::RecoveryCodesReplaced => {
                 ("恢复码已更换", "你的账号已生成新的恢复码，之前的恢复码已失效。")
+            }
+            Self::IdentityLinked => {
+                ("已关联登录服务", "登录服务的一个身份已关联到你的账号，可用它登录。")
+            }
+            Self::IdentityUnlinked => {
+                ("已取消关联登录服务", "登录服务的一个身份已与你的账号取消关联，不能再用它登录。")
             }
         }
     }
@@ -219,6 +243,8 @@ mod tests {
             Content::Security(SecurityEvent::SecondFactorEnabled),
             Content::Security(SecurityEvent::SecondFactorRemoved),
             Content::Security(SecurityEvent::RecoveryCodesReplaced),
+            Content::Security(SecurityEvent::IdentityLinked),
+            Content::Security(SecurityEvent::IdentityUnlinked),
         ];
         for content in contents {
             for language in [Language::English, Language::Chinese] {

@@ -74,6 +74,8 @@ pub enum SecurityEvent {
     SecondFactorEnabled,
     SecondFactorRemoved,
     RecoveryCodesReplaced,
+    IdentityLinked,
+    IdentityUnlinked,
 }
 
 /// The reason for which a mail was not put into the queue.

@@ -1,5 +1,6 @@
 //! Log-in and log-out.
 
+use super::oidc::ProviderLink;
 use crate::console::error::{PageError, html, redirect, refused, safe_next};
 use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
@@ -30,6 +31,7 @@ struct LogInPage {
     /// What was done before this page is shown.
     done: &'static str,
     registration: bool,
+    provider: Option<ProviderLink>,
 }
 
 #[derive(Default, Deserialize)]
@@ -120,6 +122,18 @@ pub async fn log_out(
     Ok(response)
 }
 
+/// The page to log in, with the reason for which a sign-in at the provider failed.
+pub(super) fn refused_page(
+    state: &ControlState,
+    shown: Page,
+    next: String,
+    error: &ApiError,
+) -> Result<Response, PageError> {
+    // The address of this page has the response of the provider in its query.
+    let shown = Page { path: "/console/login".to_owned(), ..shown };
+    refused(&page(state, shown, String::new(), next, Some(error)), error)
+}
+
 fn page(
     state: &ControlState,
     page: Page,
@@ -130,6 +144,7 @@ fn page(
     let asks_code = matches!(error, Some(ApiError::SecondFactorRequired | ApiError::InvalidCode));
     LogInPage {
         problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+        provider: ProviderLink::of(state, &page, &next),
         page,
         email,
         next,

@@ -1,6 +1,7 @@
 //! The pages, one module each.
 
 pub mod login;
+pub mod oidc;
 pub mod signup;
 pub mod confirm;
 pub mod preferences;

@@ -1,5 +1,6 @@
 //! Registration: the account, its first key (shown once), and how to use it.
 
+use super::oidc::ProviderLink;
 use super::overview::snippets;
 use crate::console::error::{PageError, html, redirect, refused};
 use crate::console::error_text::message;
@@ -25,6 +26,7 @@ struct SignUpPage {
     email: String,
     problem: String,
     registration: bool,
+    provider: Option<ProviderLink>,
 }
 
 /// The page after registration. It is the only one that shows the key.
@@ -110,5 +112,7 @@ async fn welcome(
 }
 
 fn page(state: &ControlState, page: Page, email: String, problem: String) -> SignUpPage {
-    SignUpPage { page, email, problem, registration: state.identity.accounts.registration }
+    let registration = state.identity.accounts.registration;
+    let provider = ProviderLink::of(state, &page, "/console");
+    SignUpPage { page, email, problem, registration, provider }
 }

@@ -7,6 +7,7 @@ mod announcements;
 mod links;
 mod admin;
 mod second_factor;
+mod sign_in;
 mod headers;
 mod forms;
 mod notices;

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 
 /// What any visitor may open or send. All other pages lead a visitor to log-in.
-const PUBLIC: [&str; 11] = [
+const PUBLIC: [&str; 13] = [
     "/console/login",
     "/console/login/code",
+    "/console/oidc/start",
+    "/console/oidc/callback",
     "/console/signup",
     "/console/setup",
     "/console/invitation",

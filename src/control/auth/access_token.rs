@@ -3,19 +3,16 @@
 //! A token names its session. Whether that session is alive, and what its user may do, is always checked
 //! against the store, so ending a session ends its tokens immediately.
 
+use crate::jwt;
 use data_encoding::HEXLOWER;
 use domain::id::{SessionId, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use signature::{Signer, Verifier};
 use std::time::Duration;
 
-const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "knockx";
 const AUDIENCE: &str = "knockx-control";
 /// Maximum length of a token; longer ones are rejected without parsing.
@@ -62,10 +59,9 @@ impl AccessTokens {
     /// Tokens signed with `key`.
     #[must_use]
     pub fn new(key: &[u8], lifetime: Duration) -> Self {
-        // Fails if it is installed already, with the same provider.
-        let _ = PROVIDER.install_default();
+        jwt::install();
         let name = name(key);
-        let mut rules = Validation::new(ALGORITHM);
+        let mut rules = Validation::new(jwt::OWN_ALGORITHM);
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -104,7 +100,7 @@ impl AccessTokens {
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),
         };
-        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(ALGORITHM) };
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(jwt::OWN_ALGORITHM) };
         jsonwebtoken::encode(&header, &claims, &self.signing)
     }
 
@@ -137,55 +133,6 @@ fn name(key: &[u8]) -> String {
     let mut mac = mac(key);
     mac.update(b"name");
     HEXLOWER.encode(&mac.finalize().into_bytes()[..4])
-}
-
-/// The provider of the one algorithm for `jsonwebtoken`.
-static PROVIDER: CryptoProvider = CryptoProvider {
-    signer_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.as_bytes())?)),
-    verifier_factory: |algorithm, key| {
-        Ok(Box::new(Hs256::new(*algorithm, key.try_get_as_bytes()?)?))
-    },
-    key_utils: KeyUtils::new_unimplemented(),
-};
-
-struct Hs256(Hmac<Sha256>);
-
-impl Hs256 {
-    fn new(algorithm: Algorithm, key: &[u8]) -> jsonwebtoken::errors::Result<Self> {
-        if algorithm == ALGORITHM {
-            Ok(Self(mac(key)))
-        } else {
-            Err(ErrorKind::InvalidAlgorithm.into())
-        }
-    }
-}
-
-impl Signer<Vec<u8>> for Hs256 {
-    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
-        let mut mac = self.0.clone();
-        mac.update(message);
-        Ok(mac.finalize().into_bytes().to_vec())
-    }
-}
-
-impl Verifier<Vec<u8>> for Hs256 {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        let mut mac = self.0.clone();
-        mac.update(message);
-        mac.verify_slice(signature).map_err(signature::Error::from_source)
-    }
-}
-
-impl JwtSigner for Hs256 {
-    fn algorithm(&self) -> Algorithm {
-        ALGORITHM
-    }
-}
-
-impl JwtVerifier for Hs256 {
-    fn algorithm(&self) -> Algorithm {
-        ALGORITHM
-    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub struct Identity {
     /// Codes that logged-in users enter, per session.
     code_confirmations: Throttle<SessionId>,
     registrations: Throttle<IpAddr>,
+    /// Sign-ins at a provider that did not succeed.
+    sign_ins: Throttle<IpAddr>,
     /// Exports, each of which reads all calls of a user.
     exports: Throttle<UserId>,
     /// Changes by users, which add rows to the store.
@@ -99,6 +101,7 @@ impl Identity {
             confirmations: Throttle::new(accounts.account_tries),
             code_confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
+            sign_ins: Throttle::new(accounts.address_tries),
             exports: Throttle::with_backoff(EXPORTS),
             changes: Throttle::new(accounts.account_changes),
             mails_to: Throttle::with_backoff(Backoff {
@@ -124,6 +127,20 @@ impl Identity {
     pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
         let attempt = self.registrations.attempt(&client_ip::host(address), now);
         attempt.map_err(ApiError::TooManyAttempts)
+    }
+
+    /// Counts a sign-in at a provider from `address`, before it is known to succeed.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyAttempts`].
+    pub fn may_sign_in(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
+        let attempt = self.sign_ins.attempt(&client_ip::host(address), now);
+        attempt.map_err(ApiError::TooManyAttempts)
+    }
+
+    /// A sign-in from `address` succeeded: it does not count.
+    pub fn has_signed_in(&self, address: IpAddr) {
+        self.sign_ins.undo(&client_ip::host(address));
     }
 
     /// Counts a mail that is requested for `email` from `address`. One that has to wait is not sent, and the
@@ -248,7 +265,7 @@ impl Identity {
     /// true.
     ///
     /// # Errors
-    /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`], and those of
+    /// [`ApiError::WrongPassword`], [`ApiError::NoPassword`], [`ApiError::TooManyAttempts`], and those of
     /// [`SecondFactorCheck::check_in_session`].
     pub async fn confirm(
         &self,
@@ -292,8 +309,12 @@ impl Identity {
     ) -> Result<(), ApiError> {
         self.confirmations.attempt(&session, now).map_err(ApiError::TooManyAttempts)?;
         let found = store.credentials_of(user.id).await?;
-        let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        match self.passwords.verify(&user.email, password, stored, Scheduling::Immediate).await? {
+        let stored = found.and_then(|found| found.password_hash).ok_or(ApiError::NoPassword)?;
+        match self
+            .passwords
+            .verify(&user.email, password, Some(&stored), Scheduling::Immediate)
+            .await?
+        {
             Verified::No => Err(ApiError::WrongPassword),
             Verified::Yes | Verified::YesRehash => {
                 self.confirmations.reset(&session);
@@ -302,7 +323,11 @@ impl Identity {
         }
     }
 
-    async fn confirm_code(
+    /// Checks the code of a logged-in user who has a second factor: then it returns true.
+    ///
+    /// # Errors
+    /// Those of [`SecondFactorCheck::check_in_session`].
+    pub async fn confirm_code(
         &self,
         store: &dyn Store,
         (user, session): (&User, SessionId),

@@ -10,6 +10,7 @@ pub mod console_session;
 pub mod passwords;
 pub mod login_throttle;
 pub mod second_factor;
+pub mod sign_in_cookies;
 pub mod throttle;
 pub mod verified_user;
 

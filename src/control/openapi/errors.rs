@@ -88,7 +88,7 @@ error_sets! {
     InvalidRefreshToken: [ApiError::InvalidRefreshToken, ApiError::Suspended];
     /// Routes that require the current password.
     WrongPassword: [
-        ApiError::WrongPassword, ApiError::CodeRequired, ApiError::WrongCode, ApiError::UnreadableSecondFactor,
+        ApiError::WrongPassword, ApiError::NoPassword, ApiError::CodeRequired, ApiError::WrongCode, ApiError::UnreadableSecondFactor,
         ApiError::Suspended,
     ];
     /// Routes with the id of a session.
@@ -97,6 +97,10 @@ error_sets! {
     LastAdmin: [ApiError::LastAdmin];
     /// Deleting a user.
     OwnAccount: [ApiError::OwnAccountLockout, ApiError::LastAdmin];
+    /// Routes with the id of an identity.
+    IdentityNotFound: [ApiError::NotFound("identity")];
+    /// Unlinking an identity.
+    OnlyWayIn: [ApiError::OnlyWayIn];
     /// Setting up a second factor.
     SecondFactorEnabled: [ApiError::SecondFactorEnabled];
     /// Routes that need a second factor.

@@ -8,6 +8,7 @@ use super::second_factor::{self, SecondFactorView};
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
 use crate::control::openapi::errors::{LoginRequired, RateLimited, Unavailable};
+use crate::control::routes::identities::{self, IdentityView};
 use crate::control::routes::keys;
 use crate::control::routes::sessions::{self, SessionView};
 use crate::control::routes::usage::history::ChargeView;
@@ -58,6 +59,8 @@ pub struct ExportHead {
     /// All keys without their secrets, including revoked ones.
     keys: Vec<KeyView>,
     sessions: Vec<SessionView>,
+    /// Identities at the sign-in provider that are linked.
+    identities: Vec<IdentityView>,
     /// Requests for another plan, newest first.
     plan_requests: Vec<UpgradeView>,
 }
@@ -154,6 +157,7 @@ async fn head(
         profile: UserView::of(state, current.user.clone()).await?,
         second_factor: second_factor::of_user(state, user).await?,
         sessions: sessions::of_user(state, user, Some(current.session)).await?,
+        identities: identities::of_user(state, user).await?,
         keys: keys.into_iter().map(|key| KeyView::of(key, &last_used)).collect(),
         plan_requests: plan_requests.into_iter().map(UpgradeView::of).collect(),
     })

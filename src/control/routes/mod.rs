@@ -8,6 +8,7 @@ pub mod setup;
 pub mod sessions;
 pub mod profile;
 pub mod second_factor;
+pub mod identities;
 pub mod account;
 pub mod export;
 pub mod keys;

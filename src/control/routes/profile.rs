@@ -139,6 +139,26 @@ pub async fn change_password(
     logged_in(&state, checked, context.client()).await.map(Json)
 }
 
+/// Sets the password of a user who has none, such as one who signs in at a provider, and who was confirmed just now.
+/// Ends all sessions. Returns what a new one begins with.
+pub async fn set_first_password(
+    state: &ControlState,
+    current: &CurrentUser,
+    (new_password, code): (&str, Option<&str>),
+    language: Language,
+) -> Result<VerifiedUser, ApiError> {
+    let (identity, user) = (&state.identity, current.user.id);
+    let found = state.store.credentials_of(user).await?.ok_or(ApiError::InvalidToken)?;
+    if found.password_hash.is_some() {
+        return Err(ApiError::password_required());
+    }
+    identity.may_change(user, clock::instant())?;
+    let session = (&current.user, current.session);
+    let has_passed_factor =
+        identity.confirm_code(&*state.store, session, code, AttemptTime::now()).await?;
+    change_password_to(state, current, (new_password, has_passed_factor), language).await
+}
+
 /// Changes the password of the logged-in user, which ends all sessions. Returns what a new one begins with.
 pub async fn replace_password(
     state: &ControlState,
@@ -150,8 +170,17 @@ pub async fn replace_password(
     let proof = (&*form.current_password.0, form.code.as_ref().map(|code| &*code.0));
     let session = (&current.user, current.session);
     let confirmed = identity.confirm(&*state.store, session, proof, AttemptTime::now()).await;
-    let has_passed_factor = confirmed?;
-    let password_hash = Some(identity.passwords.hash(&form.new_password.0).await?);
+    let new = (&*form.new_password.0, confirmed?);
+    change_password_to(state, current, new, language).await
+}
+
+async fn change_password_to(
+    state: &ControlState,
+    current: &CurrentUser,
+    (new_password, has_passed_factor): (&str, bool),
+    language: Language,
+) -> Result<VerifiedUser, ApiError> {
+    let password_hash = Some(state.identity.passwords.hash(new_password).await?);
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let user = changed.ok_or(ApiError::InvalidToken)?;

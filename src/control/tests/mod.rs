@@ -20,6 +20,7 @@ mod keys;
 mod plans;
 mod middleware;
 mod usage_of_all;
+pub(crate) mod openid_provider;
 
 use super::admin_port::{self, AdminState};
 use super::auth::identity::Identity;
@@ -198,12 +199,14 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         config: Arc::new(ArcSwap::from_pointee(config.report())),
         upstream_test: tokio::sync::Mutex::default(),
     });
+    let sign_in = external_login::SignIn::new(&pepper, config.oidc.as_ref());
     let state = ControlState {
         store: Arc::clone(&store),
         quota: Arc::clone(&quota),
         callers: Arc::new(callers),
         pepper,
         identity: Arc::new(identity),
+        sign_in,
         links: Arc::clone(&links),
         mailer,
         instance: Arc::clone(&instance),

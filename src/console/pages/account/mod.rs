@@ -18,6 +18,10 @@ pub fn routes() -> Router<ControlState> {
         .route("/console/account/username", get(profile::show).post(profile::change_username))
         .route("/console/account/verify", get(profile::show).post(profile::send_link))
         .route("/console/account/password", get(profile::show).post(profile::change_password))
+        .route(
+            "/console/account/first-password",
+            get(profile::show).post(profile::set_first_password),
+        )
         .route("/console/account/sessions", get(sessions::list))
         .route("/console/account/sessions/end", post(sessions::end))
         .route("/console/account/sessions/end-others", post(sessions::end_others))

@@ -4,11 +4,14 @@ use super::{AccountQuery, Problem};
 use crate::console::error::{PageError, html, redirect, refused};
 use crate::console::error_text::message;
 use crate::console::fields;
+use crate::console::format::Time;
 use crate::console::forms::SafeForm;
 use crate::console::page::{Page, text};
 use crate::console::session::{SignedIn, set_cookie};
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
+use crate::control::auth::verified_user::VerifiedUser;
+use crate::control::external_login::identity_at_provider;
 use crate::control::http::extract::Query;
 use crate::control::routes::profile::{self, PasswordChange, ProfileChange};
 use crate::control::routes::second_factor;
@@ -20,6 +23,7 @@ use axum::response::Response;
 use domain::user::User;
 use serde::Deserialize;
 use std::net::IpAddr;
+use store::external_identities::ExternalIdentity;
 use system::clock;
 
 const PATH: &str = "/console/account";
@@ -35,8 +39,32 @@ struct ProfilePage {
     /// True if the gateway can send the link that verifies the e-mail address.
     sends_mail: bool,
     has_second_factor: bool,
+    has_password: bool,
+    identities: Vec<Linked>,
+    can_link: Option<LinkOffer>,
     done: &'static str,
     problem: Problem,
+}
+
+/// An identity at a sign-in provider.
+struct Linked {
+    id: String,
+    /// The provider, by its name if it is the configured one, and the address there.
+    label: String,
+    linked_at: Time,
+}
+
+/// The provider that can be linked.
+struct LinkOffer {
+    explanation: String,
+    button: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstPasswordForm {
+    code: Option<String>,
+    new_password: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -154,14 +182,51 @@ async fn try_password(
     signed_in: &SignedIn,
     form: NewPasswordForm,
 ) -> Result<Response, ApiError> {
-    let (page, context) = (&signed_in.page, &signed_in.context);
+    let page = &signed_in.page;
     let password = fields::password(page, form.current_password)?;
     let new = fields::new_password(page, form.new_password)?;
     let code = fields::code(form.code)?;
     let change = PasswordChange { current_password: password, code, new_password: new };
     let changed =
         profile::replace_password(state, &signed_in.current, change, page.language).await?;
-    let identity = &state.identity;
+    with_session(state, signed_in, changed).await
+}
+
+/// `POST /console/account/first-password`: sets the password of a user who has none, and has just been confirmed. Ends
+/// all sessions of the user; this browser gets a new one.
+pub async fn set_first_password(
+    State(state): State<ControlState>,
+    signed_in: SignedIn,
+    SafeForm(form): SafeForm<FirstPasswordForm>,
+) -> Result<Response, PageError> {
+    signed_in.confirmed(PATH)?;
+    match try_first_password(&state, &signed_in, form).await {
+        Ok(response) => Ok(response),
+        Err(error) => page(&state, signed_in).await?.refused("first-password", &error),
+    }
+}
+
+async fn try_first_password(
+    state: &ControlState,
+    signed_in: &SignedIn,
+    form: FirstPasswordForm,
+) -> Result<Response, ApiError> {
+    let page = &signed_in.page;
+    let new = fields::new_password(page, form.new_password)?;
+    let code = fields::code(form.code)?;
+    let chosen = (&*new.0, code.as_ref().map(|code| &*code.0));
+    let changed =
+        profile::set_first_password(state, &signed_in.current, chosen, page.language).await?;
+    with_session(state, signed_in, changed).await
+}
+
+/// The page of the account, with a new session.
+async fn with_session(
+    state: &ControlState,
+    signed_in: &SignedIn,
+    changed: VerifiedUser,
+) -> Result<Response, ApiError> {
+    let (context, identity) = (&signed_in.context, &state.identity);
     let token =
         identity.begin_console(&*state.store, changed, context.client(), clock::now()).await?;
     let mut response = redirect("/console/account?done=password");
@@ -192,7 +257,23 @@ async fn page(state: &ControlState, signed_in: SignedIn) -> Result<ProfilePage, 
     let SignedIn { page, current, .. } = signed_in;
     let user = current.user;
     let factor = second_factor::of_user(state, user.id).await?;
+    let credentials = state.store.credentials_of(user.id).await?;
+    let identities = state.store.identities_of(user.id).await?;
+    let name = state.provider_name();
+    let current = identity_at_provider(state, &user).await?;
     Ok(ProfilePage {
+        has_password: credentials.is_some_and(|found| found.password_hash.is_some()),
+        can_link: name
+            .as_ref()
+            .filter(|_| current.is_none())
+            .map(|name| LinkOffer::of(&page, name)),
+        identities: identities
+            .into_iter()
+            .map(|identity| {
+                let is_current = current.as_ref().is_some_and(|known| known.id == identity.id);
+                Linked::of(&page, identity, name.clone().filter(|_| is_current))
+            })
+            .collect(),
         page: Page { path: PATH.to_owned(), ..page },
         email: user.email.clone(),
         username: user.username.clone().unwrap_or_default(),
@@ -214,8 +295,31 @@ fn done(word: Option<&str>) -> &'static str {
         Some("registered") => text(
             "Welcome. Open the link in the mail that was sent to you. Then you can create an API key.",
         ),
+        Some("linked") => text("The identity is linked. You can log in with it."),
+        Some("unlinked") => text("The identity is unlinked."),
         Some("link") => text("The link is on its way. Open it within 24 hours."),
         _ => "",
+    }
+}
+
+impl Linked {
+    fn of(page: &Page, identity: ExternalIdentity, name: Option<String>) -> Self {
+        let provider = name.unwrap_or(identity.issuer);
+        let email = identity.email.unwrap_or(identity.subject);
+        Self {
+            id: identity.id.to_string(),
+            label: page.fill("{}: {}, linked", &[&provider, &email]),
+            linked_at: Time(identity.linked_at),
+        }
+    }
+}
+
+impl LinkOffer {
+    fn of(page: &Page, name: &String) -> Self {
+        Self {
+            explanation: page.fill("Log in with {} instead of your password.", &[name]),
+            button: page.fill("Link {}", &[name]),
+        }
     }
 }
 
