@@ -20,6 +20,11 @@ const PAGE_BYTES = 150_000;
 const LED_TO = new Map(Object.entries({
   "/console/assets/{file}": "a file of every page",
   "/console/confirm": "before sensitive changes: confirm.test.mjs",
+  "/console/confirm/provider": "a sign-in provider, which the demo has not",
+  "/console/oidc/start": "the same",
+  "/console/oidc/callback": "the same",
+  "/console/login/code": "the same",
+  "/console/account/first-password": "the same",
   "/console/setup": "a line of the log",
   "/console/verify": "a mail",
   "/console/reset": "a mail",

@@ -210,7 +210,7 @@ const RULES: &[Rule] = &[
         what: "pingora's client side",
         words: &["pingora_core::connectors", "pingora_core::upstreams", "v1::client"],
         owners: &["upstream/client.rs"],
-        exceptions: &[],
+        exceptions: &[("oidc/http.rs", "connects to the sign-in provider, which is no upstream")],
     },
     Rule {
         what: "the sockets of callers",
@@ -222,7 +222,7 @@ const RULES: &[Rule] = &[
         what: "the codec of upstreams",
         words: &["hyper::client", "hyper::ext"],
         owners: &["upstream/exchange.rs"],
-        exceptions: &[],
+        exceptions: &[("oidc/http.rs", "asks the sign-in provider, which is no upstream")],
     },
     Rule {
         what: "the codec of callers",

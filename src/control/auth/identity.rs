@@ -130,10 +130,11 @@ impl Identity {
     }
 
     /// Counts a sign-in at a provider from `address`, before it is known to succeed.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyAttempts`].
-    pub fn may_sign_in(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
+    pub(in crate::control) fn may_sign_in(
+        &self,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<(), ApiError> {
         let attempt = self.sign_ins.attempt(&client_ip::host(address), now);
         attempt.map_err(ApiError::TooManyAttempts)
     }
@@ -324,10 +325,7 @@ impl Identity {
     }
 
     /// Checks the code of a logged-in user who has a second factor: then it returns true.
-    ///
-    /// # Errors
-    /// Those of [`SecondFactorCheck::check_in_session`].
-    pub async fn confirm_code(
+    pub(in crate::control) async fn confirm_code(
         &self,
         store: &dyn Store,
         (user, session): (&User, SessionId),

@@ -17,7 +17,7 @@ enum Rule {
 
 use Rule::{Admin as AdminOnly, Open, Reader, User as SignedIn};
 
-const RULES: [(&str, &str, Rule); 80] = [
+const RULES: [(&str, &str, Rule); 82] = [
     ("get", "/", Open),
     ("get", "/api", Open),
     ("get", "/health", Open),
@@ -46,6 +46,8 @@ const RULES: [(&str, &str, Rule); 80] = [
     ("post", "/api/v1/users/second-factor/enable", SignedIn),
     ("post", "/api/v1/users/second-factor/recovery-codes", SignedIn),
     ("post", "/api/v1/users/second-factor/disable", SignedIn),
+    ("get", "/api/v1/users/identities", SignedIn),
+    ("post", "/api/v1/users/identities/{id}/unlink", SignedIn),
     ("get", "/api/v1/users/export", SignedIn),
     ("post", "/api/v1/users/delete-account", SignedIn),
     ("post", "/api/v1/users/regenerate-api-key", SignedIn),

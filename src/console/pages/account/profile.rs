@@ -202,7 +202,7 @@ pub async fn set_first_password(
     signed_in.confirmed(PATH)?;
     match try_first_password(&state, &signed_in, form).await {
         Ok(response) => Ok(response),
-        Err(error) => page(&state, signed_in).await?.refused("first-password", &error),
+        Err(error) => page(&state, signed_in).await?.refused("password", &error),
     }
 }
 

@@ -173,23 +173,28 @@ impl MessageWriter<'_> {
         });
     }
 
-    /// Writes one message of the assistant from the items at the beginning of `items`; returns the others.
+    /// Writes one message of the assistant from the items at the beginning of `items`; returns the others. What the
+    /// assistant says behind a call belongs to the same message: the outputs of the calls must follow it at once.
     fn assistant<'i, 'a>(
         &self,
         items: &'i [Item<'a>],
         messages: &mut JsonWriter<'_>,
     ) -> &'i [Item<'a>] {
-        let (mut reasoning, mut content, mut calls) = (None, None, Vec::new());
+        let (mut reasoning, mut content, mut calls) = (None, None::<Cow<'_, str>>, Vec::new());
         let mut rest = items;
         while let Some((item, behind)) = rest.split_first() {
             match item {
-                Item::Reasoning(item) if content.is_none() && calls.is_empty() => {
+                Item::Reasoning(item) if content.is_none() || !calls.is_empty() => {
                     reasoning = Some(&*item.text).filter(|text| !text.is_empty()).or(reasoning);
                 }
                 Item::Message { role: Role::Assistant, parts }
-                    if content.is_none() && calls.is_empty() =>
+                    if content.is_none() || !calls.is_empty() =>
                 {
-                    content = Some(joined(parts, ""));
+                    let text = joined(parts, "");
+                    content = Some(match content {
+                        Some(before) => Cow::Owned(format!("{before}\n\n{text}")),
+                        None => text,
+                    });
                 }
                 Item::Call(call) => calls.push(call),
                 _ => break,
