@@ -107,7 +107,8 @@ impl Command {
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(args) => serve::run(args).await,
+        // Boxed: it holds the configuration and all parts.
+        Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Check(args) => check::run(args).await,

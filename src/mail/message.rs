@@ -94,12 +94,7 @@ impl Content {
             ),
             Self::Security(event) => {
                 let (subject, what) = event.english();
-                let advice = match event {
-                    SecurityEvent::IdentityLinked => {
-                        "If it was not you, unlink it on the page of your account, set a new password at once"
-                    }
-                    _ => "If it was not you, set a new password at once",
-                };
+                let advice = event.english_advice();
                 (
                     subject,
                     format!(
@@ -145,12 +140,7 @@ impl Content {
             ),
             Self::Security(event) => {
                 let (subject, what) = event.chinese();
-                let advice = match event {
-                    SecurityEvent::IdentityLinked => {
-                        "如果不是你本人操作，请在账号页面取消关联，立即设置新密码"
-                    }
-                    _ => "如果不是你本人操作，请立即设置新密码",
-                };
+                let advice = event.chinese_advice();
                 (
                     subject,
                     format!("{what}账号位于 {site}。\n\n{advice}，并联系 {site} 的运营者。\n"),
@@ -162,6 +152,23 @@ impl Content {
 }
 
 impl SecurityEvent {
+    /// What to do if the owner did not make the change.
+    fn english_advice(self) -> &'static str {
+        match self {
+            Self::IdentityLinked => {
+                "If it was not you, unlink it on the page of your account, set a new password at once"
+            }
+            _ => "If it was not you, set a new password at once",
+        }
+    }
+
+    fn chinese_advice(self) -> &'static str {
+        match self {
+            Self::IdentityLinked => "如果不是你本人操作，请在账号页面取消关联，立即设置新密码",
+            _ => "如果不是你本人操作，请立即设置新密码",
+        }
+    }
+
     /// The subject, and what happened.
     fn english(self) -> (&'static str, &'static str) {
         match self {

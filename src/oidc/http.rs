@@ -131,10 +131,11 @@ impl Client {
         headers.insert(HOST, host.map_err(|_| unavailable("bad endpoint"))?);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
-        let exchange = async {
+        // Boxed: every page would carry room for a handshake that few need.
+        let exchange = Box::pin(async {
             let stream = self.connect(endpoint).await?;
             exchange(stream, request).await
-        };
+        });
         let replied = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
         replied.map_err(|_| unavailable("no response in time"))?
     }
@@ -173,6 +174,7 @@ async fn exchange(stream: Stream, request: Request<Full<Bytes>>) -> Result<Reply
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` passes it")]
 fn unavailable(cause: impl ToString) -> ProviderError {
     ProviderError::Unavailable(cause.to_string())
 }

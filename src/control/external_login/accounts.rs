@@ -31,6 +31,7 @@ pub(super) struct Person {
 }
 
 /// Whether a person may log in.
+#[expect(clippy::large_enum_variant, reason = "one a sign-in, and never kept")]
 pub(super) enum Access {
     Granted(VerifiedUser),
     CodeRequired,

@@ -35,6 +35,7 @@ pub struct Begun {
 }
 
 /// What a response of the provider has led to.
+#[expect(clippy::large_enum_variant, reason = "one a sign-in, and never kept")]
 pub enum Finished {
     /// A session may begin. `authenticated_at` is when the person proved who it is, if that was earlier.
     LoggedIn { verified: VerifiedUser, authenticated_at: Option<Timestamp>, next: String },

@@ -209,10 +209,12 @@ async fn link(
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
     let takes_over = matches!(basis, LinkBasis::UnverifiedEmail(_));
     let linked = if takes_over { take_over(tx, user, &by).await? } else { found };
-    match add(tx, user, identity, by.at).await? {
-        true => {}
-        false if takes_over => return Err(StoreError::Corrupt("an identity is left".to_owned())),
-        false => return Ok(Linking::HasAnother),
+    if !add(tx, user, identity, by.at).await? {
+        if takes_over {
+            // Nothing of the take-over may stay without the identity.
+            return Err(StoreError::Corrupt("an identity is left".to_owned()));
+        }
+        return Ok(Linking::HasAnother);
     }
     let action = if takes_over { TAKE_OVER } else { LINK };
     audit::append(tx, &Change::of_identity(action, user, identity), &by).await?;

@@ -51,7 +51,7 @@ struct Linked {
     id: String,
     /// The provider, by its name if it is the configured one, and the address there.
     label: String,
-    linked_at: Time,
+    since: Time,
 }
 
 /// The provider that can be linked.
@@ -309,16 +309,16 @@ impl Linked {
         Self {
             id: identity.id.to_string(),
             label: page.fill("{}: {}, linked", &[&provider, &email]),
-            linked_at: Time(identity.linked_at),
+            since: Time(identity.linked_at),
         }
     }
 }
 
 impl LinkOffer {
-    fn of(page: &Page, name: &String) -> Self {
+    fn of(page: &Page, name: &str) -> Self {
         Self {
-            explanation: page.fill("Log in with {} instead of your password.", &[name]),
-            button: page.fill("Link {}", &[name]),
+            explanation: page.fill("Log in with {} instead of your password.", &[&name]),
+            button: page.fill("Link {}", &[&name]),
         }
     }
 }

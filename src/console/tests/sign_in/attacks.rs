@@ -79,7 +79,7 @@ async fn a_token_that_is_not_exactly_right_is_rejected() {
     let set =
         |key: &'static str, value: Value| move |claims: &mut Value| claims[key] = value.clone();
     let now = clock::now().as_second();
-    let changes: Vec<(&str, Box<dyn Fn(&mut Value) + Send>)> = vec![
+    let changes: Vec<(&str, Change)> = vec![
         ("issuer", Box::new(set("iss", json!("https://evil.example")))),
         ("no issuer", Box::new(set("iss", Value::Null))),
         ("audience", Box::new(set("aud", json!("another client")))),
@@ -134,7 +134,7 @@ async fn a_signature_that_the_key_set_does_not_prove_is_rejected() {
 #[tokio::test]
 async fn failed_sign_ins_of_an_address_are_slowed_down() {
     let (provider, control) = gateway("").await;
-    let provider_calls = || provider.behavior().token_requests.load(Ordering::Relaxed);
+    let calls = || provider.behavior().token_requests.load(Ordering::Relaxed);
     *provider.behavior().signing.lock() = Signing::WrongKey;
     let mut statuses = Vec::new();
     for _ in 0..32 {
@@ -142,7 +142,7 @@ async fn failed_sign_ins_of_an_address_are_slowed_down() {
         statuses.push(reply.status.as_u16());
     }
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
-    assert!(provider_calls() < 32, "the provider is spared");
+    assert!(calls() < 32, "the provider is spared");
 }
 
 #[tokio::test]
@@ -198,8 +198,8 @@ async fn who_registered_with_anothers_address_keeps_nothing() {
     control.login(EMAIL, PASSWORD).await.refused(401, "invalid_credentials");
     let keys = store::all_keys(&*control.store, account.id).await.unwrap();
     assert!(!keys.is_empty() && keys.iter().all(|key| key.revoked_at.is_some()), "{keys:?}");
-    let owned = user(&control, EMAIL).await.unwrap();
-    assert!(owned.id == account.id && owned.email_verified_at.is_some());
+    let taken = user(&control, EMAIL).await.unwrap();
+    assert!(taken.id == account.id && taken.email_verified_at.is_some());
 }
 
 #[tokio::test]

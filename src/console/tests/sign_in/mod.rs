@@ -5,7 +5,7 @@ mod linking;
 
 use super::*;
 use crate::control::tests::control_with;
-use crate::control::tests::openid_provider::{OpenIdProvider, Person, Signing};
+use crate::control::tests::openid_provider::{Change, OpenIdProvider, Person, Signing};
 use domain::user::User;
 use store::UserChange;
 use store::audit::AuditFilter;
