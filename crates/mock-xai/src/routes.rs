@@ -262,7 +262,7 @@ impl Simulator {
         let own = overrides.faults.short_id().unwrap_or_else(|| id.to_owned());
         let (now, duration) = (clock::now(), overrides.duration(answer.words));
         let done_at = clock::instant() + duration;
-        let completed = now.saturating_add(duration).map_or(now, |at| at).as_second();
+        let completed = now.saturating_add(duration).unwrap_or(now).as_second();
         let envelope = Envelope { id: own, created: now.as_second(), completed };
         if is_stored(route, request, &overrides.faults) {
             self.stored.insert(&envelope, &answer, &request.input, done_at);

@@ -136,7 +136,7 @@ fn identities(body: &Value) -> Vec<Identity> {
                     .map(|child| (false, text(&tool["name"]), text(&child["name"]))),
             ),
             Some(kind @ ("function" | "custom")) => {
-                identities.push((kind == "custom", String::new(), text(&tool["name"])))
+                identities.push((kind == "custom", String::new(), text(&tool["name"])));
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 use super::{chat_body, send, start};
 use crate::RunningSimulator;
 use crate::settings::Settings;
+use base64::Engine;
 use serde_json::{Value, json};
 
 async fn post(running: &RunningSimulator, path: &str, body: &Value) -> Value {
@@ -251,7 +252,6 @@ async fn images_are_links_to_a_jpeg_or_the_jpeg_itself() {
     );
     body["response_format"] = "b64_json".into();
     let encoded = post(&running, "/v1/images/generations", &body).await;
-    use base64::Engine;
     let text = encoded["data"][0]["b64_json"].as_str().expect("base64");
     let decoded = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
     assert_eq!(decoded, jpeg.body);

@@ -106,10 +106,9 @@ fn custom_stream(pieces: &[&str], chunk: usize) -> Vec<Value> {
     events.push(json!({"type": "response.function_call_arguments.done", "item_id": "fc_1", "name": "patch", "arguments": arguments}));
     events.push(json!({"type": "response.output_item.done", "item": item(&arguments)}));
     events.push(json!({"type": "response.completed", "response": {"output": [item(&arguments)]}}));
-    let text: String = events
-        .iter()
-        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
-        .collect();
+    let event =
+        |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+    let text = events.iter().map(event).collect::<Vec<_>>().concat();
     let (mut stream, mut out) = (reply.into_stream(), Vec::new());
     text.as_bytes().chunks(chunk).for_each(|bytes| stream.push(bytes, &mut out));
     stream.finish(&mut out);
