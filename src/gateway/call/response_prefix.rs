@@ -24,6 +24,7 @@ const ERROR_BYTES: usize = 64 * 1024;
 const WHOLE_HOLD: Duration = Duration::from_hours(24);
 
 /// The part of a reply that has been read.
+#[expect(clippy::large_enum_variant, reason = "lives in one place, and only while a reply begins")]
 pub(crate) enum ResponsePrefix {
     Stream(StreamPrefix),
     Body {
@@ -99,10 +100,10 @@ impl ResponsePrefix {
     /// Takes in what was read next. Breaks once it is known how the reply begins.
     pub fn take(&mut self, read: &ReadAhead) -> Found {
         match (self, read) {
-            (Self::Stream(StreamPrefix { may_fail_over, .. }), ReadAhead::Idle)
-            | (Self::Body { may_fail_over, .. }, ReadAhead::Idle) => {
-                Found::Break(if *may_fail_over { Beginning::Silent } else { Beginning::Reply })
-            }
+            (
+                Self::Stream(StreamPrefix { may_fail_over, .. }) | Self::Body { may_fail_over, .. },
+                ReadAhead::Idle,
+            ) => Found::Break(if *may_fail_over { Beginning::Silent } else { Beginning::Reply }),
             (Self::Stream(stream), ReadAhead::Bytes(bytes)) => stream.take(bytes),
             (Self::Stream(stream), ReadAhead::End) => Found::Break(stream.end()),
             (Self::Body { body, .. }, ReadAhead::Bytes(bytes)) => {
