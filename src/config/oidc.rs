@@ -22,7 +22,7 @@ pub struct Oidc {
     pub name: String,
     /// What is requested; `openid` among them.
     pub scopes: Vec<String>,
-    /// True: an account is created for whom has none, also while registration is closed; false: never; `None`: while
+    /// True: an account is created for users who have none, also while registration is closed; false: never; `None`: while
     /// registration is open.
     pub create_accounts: Option<bool>,
     /// Domains of e-mail addresses, in lower case; empty = any.

@@ -97,7 +97,7 @@ def reads(world):
     yield f"GET {V1}/plans", f"{V1}/plans", None
     yield f"GET {V1}/plans/{{plan_id}}", f"{V1}/plans/leveler", None
     yield f"GET {V1}/plans/compare/pricing", f"{V1}/plans/compare/pricing", None
-    of_a_user = ("users/profile", "users/sessions", "users/second-factor", "keys", "chat/usage")
+    of_a_user = ("users/profile", "users/sessions", "users/identities", "users/second-factor", "keys", "chat/usage")
     for name in (*of_a_user, "usage/current", "usage/daily", "usage/monthly"):
         yield f"GET {V1}/{name}", f"{V1}/{name}", heavy
 

@@ -1,6 +1,6 @@
 //! What a browser carries while it signs in at a provider: values that the gateway has signed, for a few minutes.
 //!
-//! A browser that brings another's response back has not the other's cookie, so no person can be signed in to the
+//! A browser that brings another's response back does not have the other's cookie, so no person can be signed in to the
 //! account of another (login CSRF). Nonce and PKCE verifier are derived from the state with the server's secret: they
 //! are in no cookie, and a state has no others.
 

@@ -98,7 +98,7 @@ async fn route(state: &ControlState, person: &Person) -> Result<Route, ApiError>
         return Ok(Route::ByEmail(found));
     }
     // The role was given to the person who registered, not to the owner of the address.
-    if found.user.role == Role::Admin {
+    if found.user.role.may_read_all() {
         return Err(ApiError::AccountNotLinked);
     }
     Ok(Route::TakeOver(found))
@@ -175,7 +175,13 @@ async fn create(
         Err(UserError::EmailTaken) => {
             let NewIdentity { issuer, subject, .. } = &person.identity;
             let found = state.store.identity_user(issuer, subject).await?;
-            found.ok_or(ApiError::AccountNotLinked)
+            let found = found.ok_or(ApiError::AccountNotLinked)?;
+            found.user.status.check()?;
+            // It may be an older account, which was linked in the meantime and has a second factor.
+            match check_factor(state, &found.user, None).await? {
+                Some(_) => Ok(found),
+                None => Err(ApiError::InvalidSignIn),
+            }
         }
         Err(error) => Err(error.into()),
     }

@@ -53,7 +53,7 @@ pub struct UnlinkForm {
 /// List your identities at the sign-in provider
 ///
 /// Where the operator has configured one, its button on the log-in page of the console signs you in, and the page of
-/// your account links it. An account that was created so has no password until you set one there.
+/// your account links it. An account created this way has no password until you set one there.
 #[utoipa::path(get, path = "/api/v1/users/identities", tag = "Accounts", security(("token" = [])),
     responses((status = 200, body = Page<IdentityView>), LoginRequired, Unavailable))]
 pub async fn list(

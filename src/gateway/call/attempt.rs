@@ -227,8 +227,10 @@ impl Forwarding<'_> {
 
     /// How long an attempt at `route` may be silent.
     fn patience(&self, route: &Route, sent_at: Instant, may_fail_over: bool) -> Patience {
-        let timeout = self.reservation.model.first_event_timeout;
-        let timeout = timeout.unwrap_or(route.upstream.timeouts.first_event);
+        let model = &self.reservation.model;
+        // A model that reasons unseen is silent for long; only a timeout of its own applies to it.
+        let default = route.upstream.timeouts.first_event.filter(|_| !model.hidden_reasoning);
+        let timeout = model.first_event_timeout.unwrap_or(default);
         let applies = may_fail_over && self.request.stream;
         let silent_at = timeout.filter(|_| applies).map(|timeout| (sent_at + timeout).into());
         Patience { may_fail_over, silent_at }

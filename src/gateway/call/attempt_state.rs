@@ -1,5 +1,6 @@
 //! What the attempts of a call have come to, and what may be tried next.
 
+use crate::gateway::call::end::EndReason;
 use crate::gateway::call::forward::NotForwarded;
 use crate::gateway::response::refusal::UpstreamFailure;
 use crate::upstream::catalog::Route;
@@ -33,7 +34,13 @@ pub(super) struct AttemptState<'a> {
 }
 
 impl<'a> AttemptState<'a> {
-    /// Notes that the rate limit of `route` ends after `rest`.
+    /// The end of a call that stopped before it was sent to `route`.
+    pub fn stopped_at(&mut self, route: &Route, by: EndReason) -> NotForwarded {
+        let (upstream, unheard) = (Arc::clone(&route.upstream.name), self.unheard.take());
+        NotForwarded::Stopped { by, upstream, pending: None, unheard }
+    }
+
+    /// Records that the rate limit of `route` ends after `rest`.
     pub fn limited_for(&mut self, route: &'a Route, rest: Option<Duration>) {
         let Some(rest) = rest.filter(|rest| *rest <= MAX_LIMIT_WAIT) else { return };
         if self.limited.is_none_or(|(_, other)| rest < other) {

@@ -18,7 +18,7 @@ impl Call<'_> {
         reservation: &Reservation,
         ended: &NotForwarded,
     ) -> Option<Arc<Model>> {
-        // An upstream that was unheard of is charged for by the model that it has.
+        // A timed-out upstream is charged at the price of the current model, which must not change then.
         let NotForwarded::Failed { fault: Some(fault), unheard: None, .. } = ended else {
             return None;
         };

@@ -1,8 +1,8 @@
-//! Send a call to an upstream, and to another only while nothing of a reply has been seen.
+//! Send a call to an upstream, and to another only while no content of a reply has been seen.
 //!
 //! Upstreams with an open breaker are left out, those that cool down come last, and a full one is
-//! waited for when there is no other. What is tried again is bounded for the call (each upstream once, a
-//! lone one twice) and for the gateway (see [`RetryBudget`](crate::upstream::retry_budget::RetryBudget)).
+//! waited for when there is no other. What is tried again is bounded for the call (each upstream once, and one
+//! of them once more) and for the gateway (see [`RetryBudget`](crate::upstream::retry_budget::RetryBudget)).
 
 use crate::gateway::call::Call;
 use crate::gateway::call::attempt::{Attempt, FaultOwner};
@@ -74,8 +74,14 @@ pub enum NotForwarded {
         /// What the error of the upstream was about, if it sent one.
         fault: Option<Fault>,
     },
-    /// The client has gone, or the call was cancelled; `pending` if the whole request has been sent.
-    Stopped { by: EndReason, upstream: Arc<str>, pending: Option<PendingReply> },
+    /// The client has gone, or the call was cancelled; `pending` if the whole request has been sent. `unheard` as
+    /// above.
+    Stopped {
+        by: EndReason,
+        upstream: Arc<str>,
+        pending: Option<PendingReply>,
+        unheard: Option<Arc<str>>,
+    },
 }
 
 /// The inputs that are the same for every attempt.
@@ -111,12 +117,20 @@ impl Call<'_> {
         }
         match forwarded {
             Ok(response) => Ok(RespondingCall { response, reservation, cancellation }),
-            Err(NotForwarded::Stopped { by, upstream, pending }) => {
+            Err(NotForwarded::Stopped { by, upstream, pending, unheard }) => {
+                session.close_after_reply();
+                if pending.is_none()
+                    && let Some(name) = unheard
+                    && let Some(settlement) =
+                        self.settlement_of_unheard(&mut reservation, &name).await
+                {
+                    reservation.settle(settlement).await;
+                    return Err(Rejection::of(by));
+                }
                 let empty = self.empty_permit(&reservation);
                 let sent = std::mem::replace(&mut self.body_permit, empty);
                 let unread = pending.map(|pending| UnreadResponse::Head(pending, sent));
                 self.interrupt(reservation, by, upstream, unread).await;
-                session.close_after_reply();
                 Err(Rejection::of(by))
             }
             Err(NotForwarded::Failed { failure, upstream, counted, unheard, .. }) => {
@@ -195,7 +209,7 @@ impl Forwarding<'_> {
         } else if let Some((route, pause)) = state.second_try() {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                by = stopped(session, self.cancellation) => return Err(stopped_at(route, by)),
+                by = stopped(session, self.cancellation) => return Err(state.stopped_at(route, by)),
             }
             if let Done::Break(done) = self.attempt_route(session, route, None, &mut state).await {
                 return done;
@@ -318,7 +332,8 @@ impl Forwarding<'_> {
                 Done::Break(Ok(response))
             }
             Attempt::Stopped { by, pending } => {
-                Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
+                let unheard = state.unheard.take();
+                Done::Break(Err(NotForwarded::Stopped { by, upstream, pending, unheard }))
             }
             Attempt::Failed { failure, blame: FaultOwner::Caller, fault, .. } => {
                 let (counted, unheard) = (true, state.unheard.take());
@@ -359,18 +374,15 @@ impl Forwarding<'_> {
         let waited = tokio::time::timeout(route.upstream.queue_timeout, ticket.permit());
         let permit = tokio::select! {
             permit = waited => permit.ok().flatten(),
-            by = stopped(session, self.cancellation) => return Done::Break(Err(stopped_at(route, by))),
+            by = stopped(session, self.cancellation) => {
+                return Done::Break(Err(state.stopped_at(route, by)));
+            }
         };
         match permit {
             Some(permit) => self.attempt_route(session, route, Some(permit), state).await,
             None => Done::Continue(()),
         }
     }
-}
-
-/// The client of a call that was not sent has gone.
-fn stopped_at(route: &Route, by: EndReason) -> NotForwarded {
-    NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), pending: None }
 }
 
 /// True if the response is a stream: some upstreams respond to `stream: true` with a JSON body.

@@ -159,6 +159,8 @@ impl StreamPrefix {
         }
         self.has_data = true;
         match self.follow.on_event(event, &mut self.meter) {
+            // What the upstream bills is charged, so no other upstream is tried.
+            _ if self.is_billed() => Found::Break(Beginning::Reply),
             EventVerdict::ReplaceError(error) | EventVerdict::RelayError(error) => {
                 Found::Break(Beginning::Error(error))
             }
@@ -167,6 +169,10 @@ impl StreamPrefix {
             }
             _ => Found::Break(Beginning::Reply),
         }
+    }
+
+    fn is_billed(&self) -> bool {
+        self.meter.usage().is_some_and(|usage| usage.tokens.total() > 0)
     }
 
     /// True if there is something in it that the caller has use for.

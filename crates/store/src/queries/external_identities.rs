@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use domain::actor::{Actor, AuditContext};
 use domain::id::{UserId, sorted_by_time};
 use domain::server_secret::ServerSecret;
-use domain::user::{Role, User, UserStatus};
+use domain::user::{User, UserStatus};
 use jiff::Timestamp;
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
@@ -254,7 +254,7 @@ fn holds(basis: LinkBasis<'_>, user: &User) -> bool {
             LinkBasis::Session => true,
             LinkBasis::VerifiedEmail(email) => user.email == email && is_verified,
             LinkBasis::UnverifiedEmail(email) => {
-                user.email == email && !is_verified && user.role != Role::Admin
+                user.email == email && !is_verified && !user.role.may_read_all()
             }
         }
 }
