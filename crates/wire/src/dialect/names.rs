@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
 
 /// The longest name of a function.
-const MAX_NAME: usize = 64;
+pub(super) const MAX_NAME: usize = 64;
 
 /// The kind of a tool for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +45,9 @@ impl ToolNames {
             "custom" => changed.push(OriginalTool::of(tool, String::new())),
             "namespace" => {
                 let space = text(tool, "name");
+                if space.len() > MAX_NAME {
+                    return;
+                }
                 let [tools] = json::members(tool.get().as_bytes(), ["tools"]).unwrap_or_default();
                 let _ = each_element(tools.map_or("[]", RawValue::get), |tool| {
                     changed.push(OriginalTool::of(tool, space.clone()));

@@ -9,6 +9,9 @@ use std::borrow::Cow;
 
 type Result<T> = std::result::Result<T, TranslationError>;
 
+/// Longest name of a namespace, in bytes: that of a function.
+const MAX_NAMESPACE: usize = 64;
+
 /// Reads a tool into `tools`; those of a namespace one by one.
 pub(super) fn read_tool<'a>(
     raw: &'a RawValue,
@@ -23,6 +26,11 @@ pub(super) fn read_tool<'a>(
         }
         "namespace" if namespace.is_none() => {
             let name = tool.required_text("name")?;
+            // It is written once for each of its tools.
+            if name.len() > MAX_NAMESPACE {
+                let message = "The name of a namespace must have at most 64 characters.";
+                return Err(TranslationError::new("tools", message));
+            }
             return each(&tool.list("tools")?, |tool| read_tool(tool, Some(&name), tools))
                 .map_err(|error| error.within("tools"));
         }
