@@ -250,3 +250,11 @@ fn unions_that_refer_to_themselves_come_to_an_end() {
     let schema = json!({"oneOf": twice, "$defs": defs});
     assert_eq!(parameters(&schema)["type"], "object");
 }
+
+#[test]
+fn a_namespace_with_a_name_that_no_function_can_have_is_left_to_the_upstream() {
+    let tools: Vec<_> = (0..100).map(|number| function(&format!("f{number}"))).collect();
+    let space = |length| json!({"tools": [{"type": "namespace", "name": "n".repeat(length), "tools": tools}]});
+    assert_eq!(xai(&space(65)).0, space(65));
+    assert_eq!(names(&xai(&space(64)).0).len(), 100);
+}

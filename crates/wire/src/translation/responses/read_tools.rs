@@ -29,7 +29,7 @@ pub(super) fn read_tool<'a>(
             // It is written once for each of its tools.
             if name.len() > MAX_NAMESPACE {
                 let message = "The name of a namespace must have at most 64 characters.";
-                return Err(TranslationError::new("tools", message));
+                return Err(TranslationError::new("name", message));
             }
             return each(&tool.list("tools")?, |tool| read_tool(tool, Some(&name), tools))
                 .map_err(|error| error.within("tools"));

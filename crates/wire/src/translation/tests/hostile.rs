@@ -144,6 +144,13 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         refused(responses, chat, "tools", json!([{"type": "file_search"}])),
         "tools[0].type"
     );
+    // Written once for each of its tools, a long name would grow the request without bound.
+    let space = |length| json!([{"type": "namespace", "name": "n".repeat(length), "tools": []}]);
+    assert_eq!(refused(responses, chat, "tools", space(65)), "tools[0].name");
+    assert!(
+        translate(responses, chat, &json!({"model": "m", "input": "x", "tools": space(64)}))
+            .is_ok()
+    );
     assert_eq!(
         refused(responses, chat, "input", json!([{"role": "user", "content": [{"type": "x"}]}])),
         "input[0].content[0].type"
