@@ -41,6 +41,12 @@ impl RetryBudget {
         withdrawn.is_ok()
     }
 
+    /// True if it covers a retry now.
+    #[must_use]
+    pub fn covers_retry(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= RETRY_COST
+    }
+
     fn add(&self, amount: u64) {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
             Some((balance + amount).min(MAX_BALANCE))

@@ -1,9 +1,8 @@
 //! One attempt at one upstream: sends the request, and reads the head of the response or the failure.
 
-use crate::gateway::call::cancellation::Cancellation;
 use crate::gateway::call::end::EndReason;
-use crate::gateway::call::forward::{Forwarding, UpstreamResponse, stopped};
-use crate::gateway::call::response_prefix::{Beginning, ResponsePrefix};
+use crate::gateway::call::forward::{Forwarding, UpstreamResponse};
+use crate::gateway::call::response_prefix::Beginning;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::UpstreamFailure;
 use crate::upstream::catalog::Route;
@@ -13,12 +12,10 @@ use crate::upstream::client::{
 use crate::upstream::concurrency::Permit;
 use crate::upstream::recent_calls::Failure;
 use bytes::{Bytes, BytesMut};
-use futures_util::future::OptionFuture;
 use http::Method;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use system::clock;
 use telemetry::labels::AccountProblem;
 use telemetry::metrics::Metrics;
@@ -79,33 +76,6 @@ pub(crate) enum FaultOwner {
     Upstream,
 }
 
-/// How long an attempt waits for an upstream that is silent.
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    /// Another upstream can have the call.
-    may_fail_over: bool,
-    /// When that one is tried, unless the stream has begun.
-    silent_at: Option<tokio::time::Instant>,
-}
-
-impl Patience {
-    /// Resolves when the call is stopped, or, with `None`, when the upstream has been silent too long.
-    async fn interrupted(
-        self,
-        session: &mut Session,
-        cancellation: &Cancellation,
-    ) -> Option<EndReason> {
-        let Some(silent_at) = self.silent_at else {
-            return Some(stopped(session, cancellation).await);
-        };
-        tokio::select! {
-            biased;
-            by = stopped(session, cancellation) => Some(by),
-            () = tokio::time::sleep_until(silent_at) => None,
-        }
-    }
-}
-
 impl FaultOwner {
     pub(crate) fn of(fault: Fault, retry_after: Option<u32>) -> Self {
         let rest = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
@@ -126,9 +96,9 @@ impl Forwarding<'_> {
         route: &Route,
         client: &Arc<UpstreamClient>,
         permit: Permit,
-        may_fail_over: bool,
+        others: &[&Route],
     ) -> Attempt {
-        let attempt = self.attempt_once(session, route, client, permit, may_fail_over).await;
+        let attempt = self.attempt_once(session, route, client, permit, others).await;
         let Attempt::Failed { refuses_stream_options: true, .. } = &attempt else { return attempt };
         // The caller's own members may be what the upstream refuses, or that there are any without a stream:
         // other users must not lose reported usage for it.
@@ -140,7 +110,7 @@ impl Forwarding<'_> {
         }
         let Some(permit) = client.limiter.try_acquire() else { return attempt };
         client.refuses_stream_options.store(true, Ordering::Relaxed);
-        let retried = self.attempt_once(session, route, client, permit, may_fail_over).await;
+        let retried = self.attempt_once(session, route, client, permit, others).await;
         if matches!(retried, Attempt::Failed { .. }) {
             // Something else is wrong with the request.
             client.refuses_stream_options.store(false, Ordering::Relaxed);
@@ -166,12 +136,12 @@ impl Forwarding<'_> {
         route: &Route,
         client: &Arc<UpstreamClient>,
         permit: Permit,
-        may_fail_over: bool,
+        others: &[&Route],
     ) -> Attempt {
         let request = self.outgoing(route, client);
         let sent_at = clock::instant();
-        let patience = self.patience(route, sent_at, may_fail_over);
-        let interrupted = patience.interrupted(session, self.cancellation);
+        let silence = self.silence_limit(route, others);
+        let interrupted = self.interrupted(session, silence, sent_at);
         let called = client.call(permit, request, interrupted).await;
         let upstream = &route.upstream.name;
         let mut exchange = match called {
@@ -198,7 +168,7 @@ impl Forwarding<'_> {
             record(client, "compressed", Some(exchange.status().as_u16()));
             return Attempt::upstream_failed(UpstreamFailure::BadReply, false);
         }
-        match self.beginning(session, &mut exchange, patience).await {
+        match self.beginning(session, &mut exchange, silence).await {
             Beginning::Reply => {}
             Beginning::Error(error) => return self.refused(*error, client, (200, None), false),
             Beginning::Broken => {
@@ -223,57 +193,6 @@ impl Forwarding<'_> {
         let unsent = matches!(error, SendError::Connect(_) | SendError::ConnectTimeout);
         self.set_upstream_up(upstream, !unsent);
         Attempt::upstream_failed(failure(error), unsent)
-    }
-
-    /// How long an attempt at `route` may be silent.
-    fn patience(&self, route: &Route, sent_at: Instant, may_fail_over: bool) -> Patience {
-        let model = &self.reservation.model;
-        // A model that reasons unseen is silent for long; only a timeout of its own applies to it.
-        let default = route.upstream.timeouts.first_event.filter(|_| !model.hidden_reasoning);
-        let timeout = model.first_event_timeout.unwrap_or(default);
-        let applies = may_fail_over && self.request.stream;
-        let silent_at = timeout.filter(|_| applies).map(|timeout| (sent_at + timeout).into());
-        Patience { may_fail_over, silent_at }
-    }
-
-    /// Reads ahead until the reply has begun. No byte of it has gone to the caller by then, so another upstream may
-    /// still have the call.
-    async fn beginning(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-        patience: Patience,
-    ) -> Beginning {
-        let mut prefix =
-            ResponsePrefix::new(self.request, exchange, self.event_bytes, patience.may_fail_over);
-        let hold = clock::instant() + prefix.max_wait(self.hold);
-        // With a deadline of its own, the caller is kept waiting by keep-alive comments.
-        let hold = match (patience.silent_at, &self.cancellation.early) {
-            (Some(_), Some(early)) if prefix.is_stream() => {
-                early.begin_at(hold.into());
-                None
-            }
-            _ => Some(tokio::time::sleep_until(hold.into())),
-        };
-        let hold = OptionFuture::from(hold);
-        let interrupted = patience.interrupted(session, self.cancellation);
-        tokio::pin!(hold, interrupted);
-        loop {
-            let read = tokio::select! {
-                biased;
-                // First, because what has come needs no timer.
-                read = exchange.read_ahead() => read,
-                by = &mut interrupted => match by {
-                    // Whoever relays the reply finds out the same, and settles it.
-                    Some(_) => return Beginning::Reply,
-                    None => return Beginning::Silent,
-                },
-                Some(()) = &mut hold => return Beginning::Reply,
-            };
-            if let ControlFlow::Break(beginning) = prefix.take(&read) {
-                return beginning;
-            }
-        }
     }
 
     /// Translates an error status. A 4xx that the caller caused counts as a request; anything the

@@ -29,8 +29,8 @@ pub(super) struct AttemptState<'a> {
     pub unheard: Option<Arc<str>>,
     /// A route whose rate limit ends soon, and when.
     pub limited: Option<(&'a Route, Duration)>,
-    /// Another route may be tried after the current one.
-    pub may_fail_over: bool,
+    /// The routes that may be tried after the current one.
+    pub others: &'a [&'a Route],
 }
 
 impl<'a> AttemptState<'a> {

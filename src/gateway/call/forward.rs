@@ -192,15 +192,15 @@ impl Forwarding<'_> {
     /// [`NotForwarded`]; the caller has not been sent a byte.
     pub async fn forward(&self, session: &mut Session) -> Result<UpstreamResponse, NotForwarded> {
         self.upstreams.retry_budget.deposit();
-        let mut state = AttemptState::default();
         let order = self.order();
+        let mut state = AttemptState::default();
         for (index, route) in order.iter().enumerate() {
-            state.may_fail_over = order[index + 1..].iter().any(|other| self.is_available(other));
+            state.others = &order[index + 1..];
             if let Done::Break(done) = self.attempt_route(session, route, None, &mut state).await {
                 return done;
             }
         }
-        state.may_fail_over = false;
+        state.others = &[];
         if let Some(route) = state.full {
             let done = self.wait_and_attempt(session, route, &mut state).await;
             if let Done::Break(done) = done {
@@ -234,10 +234,11 @@ impl Forwarding<'_> {
         order
     }
 
-    /// True if the route may be tried, as far as that is known without asking it.
-    fn is_available(&self, route: &Route) -> bool {
-        let client = self.upstreams.client(&route.upstream.name);
-        client.is_some_and(|client| client.breaker.phase(clock::instant()) != Phase::Open)
+    /// True if the upstream of the route can take a call now.
+    pub(super) fn is_available(&self, route: &Route) -> bool {
+        self.upstreams.client(&route.upstream.name).is_some_and(|client| {
+            client.limiter.has_free() && client.breaker.phase(clock::instant()) != Phase::Open
+        })
     }
 
     /// The key that calls with a common prompt prefix share, so that the same upstream has it in its cache.
@@ -278,8 +279,7 @@ impl Forwarding<'_> {
             self.metrics.retries.increment(1);
         }
         state.attempts += 1;
-        let may_fail_over = state.may_fail_over;
-        let attempt = self.attempt(session, route, client, permit, may_fail_over).await;
+        let attempt = self.attempt(session, route, client, permit, state.others).await;
         self.report_to_breaker(call_permit, &attempt, client);
         self.next_step(attempt, route, client, state)
     }

@@ -22,6 +22,7 @@ pub mod forward;
 pub mod fallback;
 pub mod attempt;
 mod attempt_state;
+mod beginning;
 pub mod response_prefix;
 pub mod relay;
 pub mod relay_body;

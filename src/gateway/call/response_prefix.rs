@@ -45,8 +45,8 @@ pub(crate) struct StreamPrefix {
     limit: usize,
     /// True if events without content are read past.
     may_fail_over: bool,
-    /// True if an event with data has come.
-    has_data: bool,
+    /// Events with data so far.
+    events: usize,
 }
 
 /// How a reply begins.
@@ -80,10 +80,18 @@ impl ResponsePrefix {
                 bytes: 0,
                 limit: event_bytes,
                 may_fail_over,
-                has_data: false,
+                events: 0,
             })
         } else {
             Self::Body { body: BytesMut::new(), surface: request.surface, may_fail_over }
+        }
+    }
+
+    /// The events with data that have been read of a stream.
+    pub fn events(&self) -> usize {
+        match self {
+            Self::Stream(stream) => stream.events,
+            Self::Body { .. } => 0,
         }
     }
 
@@ -150,14 +158,14 @@ impl StreamPrefix {
         {
             return beginning;
         }
-        if self.may_fail_over || !self.has_data { Beginning::Broken } else { Beginning::Reply }
+        if self.may_fail_over || self.events == 0 { Beginning::Broken } else { Beginning::Reply }
     }
 
     fn on_event(&mut self, event: &Event) -> Found {
         if event.data.as_ref().is_none_or(|data| data.trim_ascii().is_empty()) {
             return Found::Continue(());
         }
-        self.has_data = true;
+        self.events += 1;
         match self.follow.on_event(event, &mut self.meter) {
             // What the upstream bills is charged, so no other upstream is tried.
             _ if self.is_billed() => Found::Break(Beginning::Reply),

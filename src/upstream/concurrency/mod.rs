@@ -40,6 +40,13 @@ impl FairLimiter {
         Arc::new(Self { state: Mutex::new(state), queue_length })
     }
 
+    /// True if [`FairLimiter::try_acquire`] would return a permit now.
+    #[must_use]
+    pub fn has_free(&self) -> bool {
+        let state = self.state.lock();
+        state.queued == 0 && state.free > 0
+    }
+
     /// A permit, if one is free now and no call is queued for it.
     #[must_use]
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {

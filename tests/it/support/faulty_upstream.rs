@@ -251,6 +251,14 @@ fn streamed(trouble: &str) -> Vec<Step> {
         }
         "cut-before" => vec![head],
         "cut-after" => vec![head, begun, Step::Wait(Duration::from_millis(20))],
+        "slow-roles" => {
+            let roles = (0..5).flat_map(|_| {
+                let Step::Say(bytes) = &role else { unreachable!("it is said") };
+                [Step::Say(bytes.clone()), Step::Wait(Duration::from_millis(100))]
+            });
+            let rest = [Step::Say(chunk(body.as_bytes())), say("0\r\n\r\n")];
+            [head].into_iter().chain(roles).chain(rest).collect()
+        }
         "role-cut" => vec![head, role, Step::Wait(Duration::from_millis(20))],
         "role-stall" | "role-silent" => vec![head, role, Step::Hang],
         "role-error" => {

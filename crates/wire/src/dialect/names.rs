@@ -6,7 +6,9 @@ use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
 
 /// The longest name of a function.
-pub(super) const MAX_NAME: usize = 64;
+const MAX_NAME: usize = 64;
+/// Longest name of a namespace that is flattened, in bytes: it is written once for each of its tools.
+pub(super) const MAX_NAMESPACE: usize = 128;
 
 /// The kind of a tool for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +47,7 @@ impl ToolNames {
             "custom" => changed.push(OriginalTool::of(tool, String::new())),
             "namespace" => {
                 let space = text(tool, "name");
-                if space.len() > MAX_NAME {
+                if space.len() > MAX_NAMESPACE {
                     return;
                 }
                 let [tools] = json::members(tool.get().as_bytes(), ["tools"]).unwrap_or_default();

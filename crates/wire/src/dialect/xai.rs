@@ -2,7 +2,7 @@
 
 use super::custom;
 use super::members::{Edit, edit_array, edit_object};
-use super::names::{Kind, MAX_NAME, OriginalTool, ToolNames};
+use super::names::{Kind, MAX_NAMESPACE, OriginalTool, ToolNames};
 use super::tools::is_cached_search;
 use super::union_schema;
 use crate::json::{self, each_element};
@@ -60,8 +60,8 @@ impl Plan {
     /// `written` are the new names so far: a tool that is there twice is written once.
     fn tool(&self, tool: &RawValue, written: &mut HashSet<String>) -> Edit {
         match &*text(tool, "type") {
-            // Its name is written once for each of its tools; the upstream refuses one as long as this.
-            "namespace" if text(tool, "name").len() > MAX_NAME => Edit::Keep,
+            // The upstream refuses it.
+            "namespace" if text(tool, "name").len() > MAX_NAMESPACE => Edit::Keep,
             "namespace" => Edit::Replace(self.flatten(tool, written)),
             "custom" => {
                 let flat = self.names.flat(&OriginalTool::of(tool, String::new()));

@@ -259,3 +259,28 @@ async fn a_silent_upstream_delays_one_call_of_a_caller() {
     }
     gw.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_upstream_is_waited_for_while_no_other_can_take_the_call() {
+    let slow = Other::start("slow-first-byte=700").await;
+    let upstreams = format!(
+        "[[upstreams]]\nname = \"slow\"\nbase_url = \"{}/v1\"\napi_key = \"k\"\nfirst_event_timeout = 0.2\n\
+         [[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\napi_key = \"k\"\nmax_in_flight = 1\n",
+        slow.running.url()
+    );
+    let alone = "[[models]]\nid = \"alone\"\ncontext_tokens = 100000\nowned_by = \"x\"\n\
+                 prices = { input = 1, cached_input = 1, output = 1 }\n\
+                 upstreams = [{ name = \"simulator\", model = \"grok-4.3\" }]\n";
+    let gw = gateway().upstreams(&upstreams).models(alone).start().await;
+    let key = gw.key("wide").await;
+    let long = body("long", STREAM).replace("grok-4.3", "alone");
+    let mut open = gw.chat(&key, &long).header("x-sim-token-ms", "100").open().await;
+    open.next().await.unwrap();
+    let reply = gw.ask(&key, &body("hi", STREAM)).await;
+    assert!(reply.status == 200 && reply.is_done(), "{}", reply.text());
+    assert_eq!(&*gw.charge(reply.header("x-request-id")).await.upstream, "slow");
+    assert_eq!(gw.metric("knockx_retries_total").await, 0);
+    drop(open);
+    gw.finish().await;
+    slow.finish().await;
+}

@@ -95,6 +95,7 @@ const ROWS: &[Row] = &[
     row("role-stall", (BAD, Cut), 1, BOTH, true),
     row("role-silent", (BAD, Cut), 1, BOTH, true),
     row("role-error", (AWAY, Cut), 1, BOTH, true),
+    row("slow-roles", both(REPORTED), 1, NEITHER, false),
     row("drip", both(REPORTED), 1, NEITHER, false),
     row("oversize", (BAD, Cut), 1, NEITHER, true),
     row("bad-utf8", (BAD, REPORTED), 1, WHOLE, true),
@@ -171,6 +172,7 @@ impl Places {
             "stall" | "role-stall" => {
                 (at(&self.trouble.to_string(), "http"), "idle_timeout = 0.2\n")
             }
+            "slow-roles" => (at(&self.trouble.to_string(), "http"), "first_event_timeout = 0.3\n"),
             "role-silent" => (
                 at(&self.trouble.to_string(), "http"),
                 "first_event_timeout = 0.2\nidle_timeout = 1\n",

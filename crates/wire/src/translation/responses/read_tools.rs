@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 type Result<T> = std::result::Result<T, TranslationError>;
 
-/// Longest name of a namespace, in bytes: that of a function.
-const MAX_NAMESPACE: usize = 64;
+/// Longest name of a namespace that is flattened, in bytes.
+const MAX_NAMESPACE: usize = 128;
 
 /// Reads a tool into `tools`; those of a namespace one by one.
 pub(super) fn read_tool<'a>(
@@ -28,7 +28,7 @@ pub(super) fn read_tool<'a>(
             let name = tool.required_text("name")?;
             // It is written once for each of its tools.
             if name.len() > MAX_NAMESPACE {
-                let message = "The name of a namespace must have at most 64 characters.";
+                let message = "The name of a namespace must have at most 128 bytes.";
                 return Err(TranslationError::new("name", message));
             }
             return each(&tool.list("tools")?, |tool| read_tool(tool, Some(&name), tools))

@@ -146,9 +146,9 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     );
     // Written once for each of its tools, a long name would grow the request without bound.
     let space = |length| json!([{"type": "namespace", "name": "n".repeat(length), "tools": []}]);
-    assert_eq!(refused(responses, chat, "tools", space(65)), "tools[0].name");
+    assert_eq!(refused(responses, chat, "tools", space(129)), "tools[0].name");
     assert!(
-        translate(responses, chat, &json!({"model": "m", "input": "x", "tools": space(64)}))
+        translate(responses, chat, &json!({"model": "m", "input": "x", "tools": space(128)}))
             .is_ok()
     );
     assert_eq!(
