@@ -28,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 const CALLS: usize = 16;
 /// On each of the two Redis set-ups; `KNOCKX_HISTORIES` sets another number.
-const CASES: u32 = 1_000;
+const CASES: u32 = 400;
 /// In memory: each reset waits for the ledger.
-const MEMORY_CASES: u32 = 500;
+const MEMORY_CASES: u32 = 250;
 
 #[derive(Debug, Clone)]
 enum Step {
