@@ -54,6 +54,12 @@ impl LinkPurpose {
         }
     }
 
+    /// True if whoever holds the link sets the password of the account, and so becomes its user.
+    #[must_use]
+    pub fn sets_password(self) -> bool {
+        matches!(self, Self::ResetPassword | Self::Invitation)
+    }
+
     /// Beginning of the tokens of this purpose.
     fn prefix(self) -> &'static str {
         match self {

@@ -151,14 +151,14 @@ async fn resume(
     };
     warn_of_other_log(disk, listed.log, latest);
     let known = store.position_in(listed.log.0).await?;
-    if known.is_none() {
+    let position = known.unwrap_or(0);
+    let scanned = recovery::scan(disk, &listed, position)?;
+    if known.is_none() && scanned.entries > 0 {
         tracing::warn!(
-            log = %listed.log, folder = disk.name(),
+            log = %listed.log, folder = disk.name(), charges = scanned.entries,
             "the database has no charges of this journal yet; writing all of them"
         );
     }
-    let position = known.unwrap_or(0);
-    let scanned = recovery::scan(disk, &listed, position)?;
     if listed.segments.last().is_some_and(|last| position > last.end()) {
         rescue(disk, &listed, store).await?;
     }

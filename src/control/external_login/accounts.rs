@@ -69,13 +69,13 @@ pub(super) async fn log_in(
             let Some(passed) = check_factor(state, &found.user, code).await? else {
                 return Ok(Access::CodeRequired);
             };
-            let linked = link_by(state, &found.user, person, LinkBasis::VerifiedEmail, language);
-            (linked.await?, passed)
+            let basis = LinkBasis::VerifiedEmail;
+            (link_by(state, &found.user, person, basis, (context, language)).await?, passed)
         }
         // The second factor is removed with all else that the person who registered has set.
         Route::TakeOver(found) => {
             let basis = LinkBasis::UnverifiedEmail;
-            (link_by(state, &found.user, person, basis, language).await?, false)
+            (link_by(state, &found.user, person, basis, (context, language)).await?, false)
         }
         Route::New => (create(state, sign_in, person, context).await?, false),
     };
@@ -125,10 +125,10 @@ async fn link_by<'a>(
     user: &User,
     person: &'a Person,
     basis: impl FnOnce(&'a str) -> LinkBasis<'a>,
-    language: Language,
+    (context, language): (&RequestContext, Language),
 ) -> Result<Credentials, ApiError> {
     let email = person.email.as_deref().ok_or(ApiError::ProviderEmailRequired)?;
-    let by = AuditContext::gateway(clock::now());
+    let by = by(context);
     let linking = state.store.link_identity(user.id, &person.identity, basis(email), &by).await?;
     match linking {
         Linking::Linked(credentials, is_new) => {

@@ -2,7 +2,7 @@
 
 use super::dialect::{self, Backend, Connection};
 use super::users::{CredentialsRow, change_in, insert, lock};
-use super::{audit, keys, one_time_links, released_addresses, second_factors, sessions};
+use super::{audit, one_time_links, registrant, released_addresses, sessions};
 use crate::audit::Change;
 use crate::external_identities::{
     ExternalIdentities, ExternalIdentity, LinkBasis, Linking, NewIdentity, Unlinking,
@@ -208,7 +208,7 @@ async fn link(
     }
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
     let takes_over = matches!(basis, LinkBasis::UnverifiedEmail(_));
-    let linked = if takes_over { take_over(tx, user, &by).await? } else { found };
+    let linked = if takes_over { take_over(tx, &found, &by).await? } else { found };
     if !add(tx, user, identity, by.at).await? {
         if takes_over {
             // Nothing of the take-over may stay without the identity.
@@ -225,12 +225,11 @@ async fn link(
 /// address counts as verified afterwards.
 async fn take_over(
     tx: &mut Connection,
-    user: UserId,
+    found: &Credentials,
     by: &AuditContext,
 ) -> Result<Credentials, StoreError> {
-    second_factors::remove_audited(tx, user, by).await?;
-    keys::revoke_all(tx, user, by).await?;
-    remove_all(tx, user, by).await?;
+    registrant::remove_access(tx, found, by).await?;
+    let user = found.user.id;
     sessions::end_all(tx, user).await?;
     one_time_links::end_all(tx, user).await?;
     sqlx::query("update users set password_hash = null where id = $1")
@@ -302,16 +301,18 @@ async fn add(
     Ok(done.rows_affected() > 0)
 }
 
-/// Removes all identities of a user, who is locked; each is audited.
+/// Removes all identities of a user, who is locked; each is audited. False if there was none.
 pub(super) async fn remove_all(
     tx: &mut Connection,
     user: UserId,
     by: &AuditContext,
-) -> Result<(), StoreError> {
-    for identity in all(tx, user).await? {
+) -> Result<bool, StoreError> {
+    let identities = all(tx, user).await?;
+    let any = !identities.is_empty();
+    for identity in identities {
         remove_audited(tx, user, identity, by).await?;
     }
-    Ok(())
+    Ok(any)
 }
 
 /// Deletes all identities of a user who is deleted.

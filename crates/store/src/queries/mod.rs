@@ -16,6 +16,7 @@ mod near_limits;
 mod one_time_links;
 mod plans;
 mod reconciliation;
+mod registrant;
 mod released_addresses;
 mod reports;
 mod second_factors;

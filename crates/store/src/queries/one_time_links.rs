@@ -4,11 +4,10 @@
 
 use super::dialect::{self, Backend, Connection, for_update};
 use super::users::{self, change_in, insert, lock};
-use super::{audit, external_identities, keys, second_factors};
+use super::{audit, registrant};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::one_time_links::{FirstAdmin, NewLink, OneTimeLinks, PresentedLink, SetupState};
-use crate::sessions::Credentials;
 use crate::users::{NewUser, UserChange, UserError};
 use async_trait::async_trait;
 use domain::actor::{Actor, AuditContext};
@@ -215,26 +214,10 @@ async fn redeem(
         .await
         .map_err(StoreError::from)?;
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
-    if hands_over(link.purpose, &found) {
-        // Another person may have registered with this address. That person's second factor must not lock out the
-        // owner of the address, that person's keys must not call on the owner's account, nor that person's identity
-        // sign in to it.
-        second_factors::remove_audited(tx, user, &by).await?;
-        keys::revoke_all(tx, user, &by).await?;
-        external_identities::remove_all(tx, user, &by).await?;
+    if link.purpose.sets_password() && found.user.email_verified_at.is_none() {
+        registrant::remove_access(tx, &found, &by).await?;
     }
     change_in(tx, user, change, &by).await
-}
-
-/// True if the one who used the account up to now may be another person than the one who has the link.
-fn hands_over(purpose: LinkPurpose, found: &Credentials) -> bool {
-    let is_unverified = found.user.email_verified_at.is_none();
-    match purpose {
-        LinkPurpose::ResetPassword => is_unverified,
-        // An account without a password was added by an admin or the operator, who may have made a key for its user.
-        LinkPurpose::Invitation => is_unverified && found.password_hash.is_some(),
-        LinkPurpose::VerifyEmail | LinkPurpose::FirstAdmin => false,
-    }
 }
 
 /// The link, locked until the transaction ends.

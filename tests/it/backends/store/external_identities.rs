@@ -161,6 +161,15 @@ pub async fn a_take_over_leaves_nothing_of_who_registered(store: Any) {
     assert!(actions.iter().any(|action| action == "external_identity.unlink"), "{actions:?}");
 }
 
+/// The operator adds a user with a key; the user's first sign-in is at the provider.
+pub async fn a_take_over_keeps_the_key_that_an_admin_made(store: Any) {
+    let user = add_user(&store, "added@b.c").await.id;
+    let key = store.add_key(user, &new_key("handed over"), &by()).await.unwrap();
+    let basis = LinkBasis::UnverifiedEmail("added@b.c");
+    assert!(matches!(link(&store, user, "added", basis).await, Linking::Linked(_, true)));
+    assert!(store.caller(&key.id).await.unwrap().unwrap().check(at(10)).is_ok());
+}
+
 pub async fn a_take_over_ends_sessions_and_spares_admins(store: Any) {
     let user = add_user(&store, "owner@b.c").await.id;
     let session = open(&store, user).await;
@@ -173,11 +182,13 @@ pub async fn a_take_over_ends_sessions_and_spares_admins(store: Any) {
     assert!(matches!(link(&store, user, "owner", basis).await, Linking::Linked(_, true)));
     assert!(!lives(&store, session, at(3)).await);
 
-    let admin = NewUser { role: Role::Admin, ..new_user("admin@b.c", "basic") };
-    let admin = store.add_user(&admin, &by()).await.unwrap();
-    let refused = link(&store, admin.id, "s9", LinkBasis::UnverifiedEmail("admin@b.c")).await;
-    assert!(matches!(refused, Linking::Outdated), "{refused:?}");
-    assert_eq!(store.user(admin.id).await.unwrap(), Some(admin));
+    for (role, email) in [(Role::Admin, "admin@b.c"), (Role::Auditor, "auditor@b.c")] {
+        let added = NewUser { role, ..new_user(email, "basic") };
+        let added = store.add_user(&added, &by()).await.unwrap();
+        let refused = link(&store, added.id, "s9", LinkBasis::UnverifiedEmail(email)).await;
+        assert!(matches!(refused, Linking::Outdated), "{refused:?}");
+        assert_eq!(store.user(added.id).await.unwrap(), Some(added));
+    }
 }
 
 pub async fn a_reset_of_an_unverified_account_unlinks_its_identities(store: Any) {

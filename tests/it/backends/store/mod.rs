@@ -150,6 +150,7 @@ macro_rules! suite {
                 a_verified_address_links_only_while_it_is_the_users
                 a_take_over_leaves_nothing_of_who_registered
                 a_take_over_ends_sessions_and_spares_admins
+                a_take_over_keeps_the_key_that_an_admin_made
                 a_reset_of_an_unverified_account_unlinks_its_identities
                 the_only_way_in_is_not_unlinked
                 a_token_is_used_once_and_pruned

@@ -91,6 +91,7 @@ pub async fn a_link_is_used_once_and_applies_its_change(store: Any) {
 
 pub async fn a_reset_of_an_unverified_account_revokes_its_keys(store: Any) {
     let claimed = add_user(&store, "owner@b.c").await;
+    store.change_user(claimed.id, &password("squatter's"), &by()).await.unwrap();
     let proven = add_user(&store, "proven@b.c").await;
     store.change_user(proven.id, &verified(), &by()).await.unwrap();
     for (user, left) in [(&claimed, 0), (&proven, 2)] {
