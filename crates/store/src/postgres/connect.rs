@@ -1,11 +1,13 @@
 //! Connections to the server: their options, the wait for a server that starts, and the self-test of a pool.
 
+use super::session_tests::SessionTests;
 use super::{is_waking, unavailable};
 use crate::error::IS_READ_ONLY;
 use crate::{Reach, StoreError};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
+use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
 use tokio::time::{sleep, timeout};
@@ -47,6 +49,7 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
 /// Prepared statements stay on: without them sqlx queries in two steps that a pooler may send to two
 /// servers, and gets the result of another query.
 pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    let tests = Arc::new(SessionTests::default());
     PgPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
@@ -56,7 +59,17 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         // Finds dead connections as the driver's own test would, and costs as much; and those that
         // were opened before a switchover and are to a standby now, which would refuse every write.
         .test_before_acquire(false)
-        .before_acquire(|connection, _| Box::pin(async move { is_writable(connection).await }))
+        .before_acquire(move |connection, used| {
+            let (tests, idle) = (Arc::clone(&tests), used.idle_for);
+            Box::pin(async move {
+                if !tests.is_due(idle, clock::instant()) {
+                    return Ok(true);
+                }
+                let is_writable = is_writable(connection).await?;
+                tests.record(is_writable, clock::instant());
+                Ok(is_writable)
+            })
+        })
         .connect_lazy_with(options)
 }
 

@@ -12,6 +12,7 @@ mod partitions;
 #[path = "../queries/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "the queries are compiled for each driver")]
 mod queries;
+mod session_tests;
 mod writer;
 
 use super::handle::Handle;

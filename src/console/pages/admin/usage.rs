@@ -19,6 +19,8 @@ use system::clock;
 
 /// Months that the page offers.
 const MONTHS: i32 = 13;
+/// Rows of a page: each is the sum of a month's rows of its user.
+const ROWS: u32 = 25;
 
 #[derive(Template)]
 #[template(path = "console/admin/usage.html")]
@@ -71,6 +73,7 @@ pub async fn show(
         month: filter.month.clone(),
         by: Some(by),
         cursor: filter.cursor.clone(),
+        limit: Some(ROWS),
         ..UsageQuery::default()
     };
     if filter.format == Some(Format::Csv) {

@@ -1,5 +1,7 @@
 //! Login: verifies passwords, begins sessions, issues tokens.
 
+mod limits;
+
 use super::AttemptTime;
 use super::access_token::{AccessTokens, TokenSubject};
 use super::login_throttle::{LoginAttempt, LoginThrottle};
@@ -9,7 +11,6 @@ use super::throttle::{Backoff, Throttle};
 use super::verified_user::VerifiedUser;
 use crate::config::{Accounts, Billing};
 use crate::control::api_error::ApiError;
-use crate::http::client_ip;
 use domain::id::{SessionId, UserId};
 use domain::key::Pepper;
 use domain::password::Verified;
@@ -118,58 +119,6 @@ impl Identity {
     #[must_use]
     pub fn secret(&self) -> &ServerSecret {
         &self.secret
-    }
-
-    /// Counts a registration from `address`.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyAttempts`].
-    pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
-        let attempt = self.registrations.attempt(&client_ip::host(address), now);
-        attempt.map_err(ApiError::TooManyAttempts)
-    }
-
-    /// Counts a sign-in at a provider from `address`, before it is known to succeed.
-    pub(in crate::control) fn may_sign_in(
-        &self,
-        address: IpAddr,
-        now: Instant,
-    ) -> Result<(), ApiError> {
-        let attempt = self.sign_ins.attempt(&client_ip::host(address), now);
-        attempt.map_err(ApiError::TooManyAttempts)
-    }
-
-    /// A sign-in from `address` succeeded: it does not count.
-    pub fn has_signed_in(&self, address: IpAddr) {
-        self.sign_ins.undo(&client_ip::host(address));
-    }
-
-    /// Counts a mail that is requested for `email` from `address`. One that has to wait is not sent, and the
-    /// link of the one before stays valid, so no user can keep another from theirs.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyAttempts`].
-    pub fn may_mail(&self, email: &str, address: IpAddr, now: Instant) -> Result<(), ApiError> {
-        let from = client_ip::host(address);
-        self.mails_from.attempt(&from, now).map_err(ApiError::TooManyAttempts)?;
-        let to = self.mails_to.attempt(&email.to_owned(), now);
-        to.inspect_err(|_| self.mails_from.undo(&from)).map_err(ApiError::TooManyAttempts)
-    }
-
-    /// Counts a change that a user makes to their own keys, profile or plan.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyAttempts`].
-    pub fn may_change(&self, user: UserId, now: Instant) -> Result<(), ApiError> {
-        self.changes.attempt(&user, now).map_err(ApiError::TooManyAttempts)
-    }
-
-    /// Counts an export of a user.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyAttempts`].
-    pub fn may_export(&self, user: UserId, now: Instant) -> Result<(), ApiError> {
-        self.exports.attempt(&user, now).map_err(ApiError::TooManyAttempts)
     }
 
     /// The active user with this e-mail address, password and, if the user has a second factor, code. Neither
