@@ -213,7 +213,13 @@ fn describe(record: &Record) -> String {
         Record::Settle(charge) => {
             let Charge { request, user, model, day, tokens, status, .. } = charge;
             let (tokens, status) = (tokens.total(), status.as_str());
-            format!("settle    {request} user {user} {model} {day}: {tokens} tokens, {status}")
+            let uncounted = match charge.uncounted {
+                0 => String::new(),
+                uncounted => format!(" ({uncounted} of them cached and not counted)"),
+            };
+            format!(
+                "settle    {request} user {user} {model} {day}: {tokens} tokens{uncounted}, {status}"
+            )
         }
         Record::Adjust(adjustment) => {
             let Adjustment { reset, user, key, day, tokens, requests, .. } = adjustment;

@@ -6,6 +6,7 @@ use super::raw;
 use super::types::NameList;
 use super::value::{FromConfig, RawValue};
 use crate::upstream::catalog::Catalog;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window, Words};
 use jiff::tz::TimeZone;
@@ -44,6 +45,10 @@ fn meaning(plan: &raw::Plan, window: Window, catalog: &Catalog) -> Plan {
     });
     let limits = PlanLimits {
         tokens_per_day: plan.max_tokens_per_day.value.0,
+        cached_token_fraction: plan
+            .cached_token_fraction
+            .as_ref()
+            .map_or(CachedTokenFraction::ONE, |field| field.value),
         requests_per_day: plan.max_requests_per_day.value.0,
         window: Window {
             capacity: plan.rate_limit_requests.as_ref().map_or(window.capacity, |f| f.value.0),
@@ -81,6 +86,16 @@ fn policy(plan: &raw::Plan) -> RequestPolicy {
     .applied_to(RequestPolicy::default())
 }
 
+impl FromConfig for CachedTokenFraction {
+    fn expected() -> String {
+        "a number from 0 to 1 with at most three decimals".to_owned()
+    }
+
+    fn from_value(value: &RawValue) -> Option<Self> {
+        value.decimal()?.parse().ok()
+    }
+}
+
 impl FromConfig for ServerTools {
     fn expected() -> String {
         "\"allow\", \"strip\" or \"refuse\"".to_owned()
@@ -92,6 +107,27 @@ impl FromConfig for ServerTools {
             "strip" => Some(Self::Strip),
             "refuse" => Some(Self::Refuse),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fraction_is_a_number_or_its_text() {
+        let read = |value: RawValue| CachedTokenFraction::from_value(&value);
+        let thousandths = |value| read(value).map(CachedTokenFraction::thousandths);
+        assert_eq!(thousandths(RawValue::Integer(1)), Some(1000));
+        assert_eq!(thousandths(RawValue::Float(0.0)), Some(0));
+        assert_eq!(thousandths(RawValue::Float(0.125)), Some(125));
+        assert_eq!(thousandths(RawValue::Text(" 0.1 ".to_owned())), Some(100));
+        for number in [-0.1, 1.1, 0.12345, f64::NAN, f64::INFINITY] {
+            assert_eq!(read(RawValue::Float(number)), None, "{number}");
+        }
+        for value in [RawValue::Integer(2), RawValue::Integer(-1), RawValue::Bool(true)] {
+            assert_eq!(read(value), None);
         }
     }
 }

@@ -12,6 +12,7 @@ use super::types::{
 use super::value::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
 use crate::upstream::catalog::OnHangUp;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::plan::ServerTools;
 use domain::secret::Secret;
 use jiff::tz::TimeZone;
@@ -262,6 +263,7 @@ pub struct Plan {
     pub name: Field<DisplayName>,
     pub price_cents: Field<WholeNumber<u32, 0, 100_000_000>>,
     pub max_tokens_per_day: Field<WholeNumber<u64, 0, 1_000_000_000_000>>,
+    pub cached_token_fraction: Optional<CachedTokenFraction>,
     pub max_requests_per_day: Field<WholeNumber<u64, 0, 1_000_000_000>>,
     pub concurrent_streams: Field<Count<u32>>,
     pub rate_limit_requests: Optional<Count<u32>>,

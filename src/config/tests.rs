@@ -294,6 +294,11 @@ fn plans_say_what_requests_may_ask_for() {
     for (line, expected) in [
         ("server_tools = \"some\"", "\"allow\", \"strip\" or \"refuse\""),
         ("max_tool_calls = 0", "1 to 1000"),
+        ("cached_token_fraction = -0.1", "a number from 0 to 1 with at most three decimals"),
+        ("cached_token_fraction = 1.1", "at most three decimals"),
+        ("cached_token_fraction = 0.12345", "at most three decimals"),
+        ("cached_token_fraction = nan", "at most three decimals"),
+        ("cached_token_fraction = true", "at most three decimals"),
         ("account_references = \"yes\"", "true or false"),
     ] {
         let sentence = refused(&format!("{plan}{line}\n"), &[]);

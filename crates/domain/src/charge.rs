@@ -34,6 +34,10 @@ pub struct Charge {
     pub day: Day,
     pub admitted_at: Timestamp,
     pub tokens: TokenCount,
+    /// Cached prompt tokens that the plan does not count against daily limits; see [`TokenCount::uncounted`]. Charges
+    /// written by a gateway that does not know of it have none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uncounted: u64,
     /// Cost in millionths of a US dollar.
     pub cost_micro_dollars: i64,
     pub status: Status,
@@ -100,14 +104,27 @@ pub enum Source {
 }
 
 impl TokenCount {
-    /// The tokens that count against the daily limit.
+    /// All tokens of the call; see [`Charge::counted_tokens`] for those that count against daily limits.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)
+        self.total_without(0)
+    }
+
+    /// All tokens but so many of the prompt.
+    #[must_use]
+    pub fn total_without(&self, uncounted: u64) -> u64 {
+        let prompt = self.prompt.saturating_sub(uncounted);
+        prompt.saturating_add(self.completion).saturating_add(self.reasoning)
     }
 }
 
 impl Charge {
+    /// The tokens that count against daily limits.
+    #[must_use]
+    pub fn counted_tokens(&self) -> u64 {
+        self.tokens.total_without(self.uncounted)
+    }
+
     /// The full reservation of a call whose gateway died, as output, since the actual usage is unknown.
     #[must_use]
     pub fn abandoned_in_full(lease: &Lease) -> Self {
@@ -127,6 +144,7 @@ impl Charge {
             day: lease.day,
             admitted_at: lease.admitted_at,
             tokens,
+            uncounted: 0,
             cost_micro_dollars: 0,
             status: Status::Abandoned,
             source: Source::Estimated,
@@ -136,6 +154,11 @@ impl Charge {
             client_request_id: None,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Status {

@@ -4,6 +4,7 @@
 
 pub mod id;
 pub mod actor;
+pub mod cached_tokens;
 pub mod plan;
 pub mod limit;
 pub mod user;

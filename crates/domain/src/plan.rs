@@ -1,5 +1,6 @@
 //! A plan: what a caller may use in a day, at once, and in a burst.
 
+use super::cached_tokens::CachedTokenFraction;
 use super::id::PlanId;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub struct Plan {
 pub struct PlanLimits {
     /// Upstream tokens (prompt, visible completion and reasoning) in one day of `time_zone`.
     pub tokens_per_day: u64,
+    /// The part of a cached prompt token that counts against daily limits.
+    pub cached_token_fraction: CachedTokenFraction,
     /// Admitted requests in one day of `time_zone`.
     pub requests_per_day: u64,
     /// The short-term token bucket, in requests.

@@ -1,5 +1,6 @@
 //! A response that outlives its call: `/v1/responses` with `store`, or a deferred completion.
 
+use super::cached_tokens::CachedTokenFraction;
 use super::id::{RequestId, UserId};
 use jiff::Timestamp;
 
@@ -18,5 +19,7 @@ pub struct StoredResponse {
     /// The call that made it, as long as its charge is an estimate: the first reader of the response
     /// corrects the charge.
     pub unsettled: Option<RequestId>,
+    /// That of the plan at the admission of the call, for the correction of its charge.
+    pub cached_token_fraction: CachedTokenFraction,
     pub expires_at: Timestamp,
 }

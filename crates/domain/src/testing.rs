@@ -1,5 +1,6 @@
 //! Plain values for tests and benchmarks: each replaces the fields that it is about.
 
+use crate::cached_tokens::CachedTokenFraction;
 use crate::caller::Caller;
 use crate::charge::{Charge, Lease, Source, Status, TokenCount};
 use crate::day::Day;
@@ -26,6 +27,7 @@ pub fn caller(user: UserId, key: &str) -> Caller {
         plan: PlanId::from("plan"),
         plan_limits: PlanLimits {
             tokens_per_day: 700,
+            cached_token_fraction: CachedTokenFraction::ONE,
             requests_per_day: 9,
             window: Window { capacity: 3, refill_seconds: 2 },
             concurrent_streams: 2,
@@ -47,6 +49,7 @@ pub fn totp_secret(base32: &str) -> TotpSecret {
 pub fn wide_limits() -> PlanLimits {
     PlanLimits {
         tokens_per_day: 1 << 52,
+        cached_token_fraction: CachedTokenFraction::ONE,
         requests_per_day: 1 << 52,
         window: Window { capacity: 1_000_000, refill_seconds: 1 },
         concurrent_streams: u32::MAX,
@@ -81,6 +84,7 @@ pub fn charge(lease: &Lease, tokens: TokenCount) -> Charge {
         day: lease.day,
         admitted_at: lease.admitted_at,
         tokens,
+        uncounted: 0,
         cost_micro_dollars: 1_500,
         status: Status::Complete,
         source: Source::Reported,

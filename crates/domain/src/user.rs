@@ -50,6 +50,7 @@ impl LimitOverrides {
     pub fn over(&self, plan: PlanLimits) -> PlanLimits {
         PlanLimits {
             tokens_per_day: self.tokens_per_day.unwrap_or(plan.tokens_per_day),
+            cached_token_fraction: plan.cached_token_fraction,
             requests_per_day: self.requests_per_day.unwrap_or(plan.requests_per_day),
             window: self.window.unwrap_or(plan.window),
             concurrent_streams: self.concurrent_streams.unwrap_or(plan.concurrent_streams),

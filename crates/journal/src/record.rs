@@ -118,6 +118,7 @@ const SOURCES: [Source; 2] = [Source::Reported, Source::Estimated];
 const COUNTED: u8 = 1;
 const HAS_FIRST_TOKEN: u8 = 2;
 const HAS_CLIENT_ID: u8 = 4;
+const HAS_UNCOUNTED: u8 = 8;
 
 /// Encodes fields by appending them.
 struct Encoder<'a>(&'a mut Vec<u8>);
@@ -189,7 +190,8 @@ impl Encoder<'_> {
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         self.u8(flag(charge.counted, COUNTED)
             | flag(charge.first_token_ms.is_some(), HAS_FIRST_TOKEN)
-            | flag(charge.client_request_id.is_some(), HAS_CLIENT_ID));
+            | flag(charge.client_request_id.is_some(), HAS_CLIENT_ID)
+            | flag(charge.uncounted > 0, HAS_UNCOUNTED));
         self.u32(charge.first_token_ms.unwrap_or(0));
         self.u32(charge.total_ms);
         self.text(charge.key.as_str());
@@ -197,6 +199,11 @@ impl Encoder<'_> {
         self.text(&charge.upstream);
         if let Some(id) = &charge.client_request_id {
             self.text(id);
+        }
+        // Left out where there are none, so that an earlier version can read the log. It refuses a record that has
+        // some, and so cannot count too much.
+        if charge.uncounted > 0 {
+            self.u64(charge.uncounted);
         }
     }
 
@@ -320,6 +327,10 @@ impl<'a> Decoder<'a> {
             client_request_id: match flags & HAS_CLIENT_ID {
                 0 => None,
                 _ => Some(self.shared_text()?),
+            },
+            uncounted: match flags & HAS_UNCOUNTED {
+                0 => 0,
+                _ => self.u64()?,
             },
         })
     }

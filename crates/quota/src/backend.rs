@@ -103,7 +103,7 @@ impl ObservedTokens {
 pub struct Correction {
     /// The charge reported by the upstream.
     pub charge: Charge,
-    /// Tokens charged by the estimate.
+    /// Tokens that the estimate counted against daily limits.
     pub before: u64,
 }
 

@@ -41,10 +41,14 @@ pub fn claim(caller: &Caller, demand: Demand, now: Timestamp) -> Claim {
     Claim { lease, debits, observed: ObservedTokens::default() }
 }
 
-/// The charge of a call that has used these tokens; one that is not counted is no request.
+/// The charge of a call that has used these tokens; one that is not counted is no request. Beside them it has cached
+/// tokens that are not counted: a random number, since ids of requests are random.
 pub fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
-    let tokens = TokenCount { completion: used, ..TokenCount::default() };
-    Charge { counted, ..domain::testing::charge(lease, tokens) }
+    let [.., random] = *lease.request.0.as_bytes();
+    let uncounted = u64::from(random % 128);
+    let (prompt, completion) = (uncounted + used / 2, used - used / 2);
+    let tokens = TokenCount { prompt, cached: prompt, completion, reasoning: 0 };
+    Charge { counted, uncounted, ..domain::testing::charge(lease, tokens) }
 }
 
 /// A reset of the current day of a user with these callers.

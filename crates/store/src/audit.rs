@@ -253,6 +253,7 @@ fn plan(plan: &Plan) -> Value {
         "name": plan.name,
         "price_cents": plan.price_cents,
         "max_tokens_per_day": plan.limits.tokens_per_day,
+        "cached_token_fraction": plan.limits.cached_token_fraction,
         "max_requests_per_day": plan.limits.requests_per_day,
         "window": { "requests": plan.limits.window.capacity, "seconds": plan.limits.window.refill_seconds },
         "concurrent_streams": plan.limits.concurrent_streams,

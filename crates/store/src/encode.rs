@@ -4,6 +4,7 @@ use crate::StoreError;
 use crate::announcements::Level;
 use crate::sessions::SessionKind;
 use crate::upgrades::UpgradeStatus;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::charge::{Source, Status};
 use domain::day::Day;
 use domain::plan::RequestPolicy;
@@ -92,6 +93,11 @@ pub(super) fn count(stored: i64) -> Result<u64, StoreError> {
 
 pub(super) fn small(stored: i64) -> Result<u32, StoreError> {
     u32::try_from(stored).map_err(|_| unexpected("number", &stored.to_string()))
+}
+
+pub(super) fn fraction(thousandths: i64) -> Result<CachedTokenFraction, StoreError> {
+    let fraction = u16::try_from(thousandths).ok().and_then(CachedTokenFraction::from_thousandths);
+    fraction.ok_or_else(|| unexpected("fraction in thousandths", &thousandths.to_string()))
 }
 
 /// The SHA-256 of a text.

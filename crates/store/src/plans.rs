@@ -3,6 +3,7 @@
 use super::StoreError;
 use async_trait::async_trait;
 use domain::actor::AuditContext;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, PolicyChange, Window};
 use jiff::tz::TimeZone;
@@ -46,6 +47,7 @@ pub struct PlanChange {
     pub price_cents: Option<u32>,
     pub retired: Option<bool>,
     pub tokens_per_day: Option<u64>,
+    pub cached_token_fraction: Option<CachedTokenFraction>,
     pub requests_per_day: Option<u64>,
     pub window: Option<Window>,
     pub concurrent_streams: Option<u32>,
@@ -66,6 +68,9 @@ impl PlanChange {
             retired: self.retired.unwrap_or(retired),
             limits: PlanLimits {
                 tokens_per_day: self.tokens_per_day.unwrap_or(limits.tokens_per_day),
+                cached_token_fraction: self
+                    .cached_token_fraction
+                    .unwrap_or(limits.cached_token_fraction),
                 requests_per_day: self.requests_per_day.unwrap_or(limits.requests_per_day),
                 window: self.window.unwrap_or(limits.window),
                 concurrent_streams: self.concurrent_streams.unwrap_or(limits.concurrent_streams),

@@ -149,7 +149,7 @@ impl<'a> Sum<&'a Sums> for Sums {
 }
 
 impl Sums {
-    /// Tokens that count against tokens per day.
+    /// All tokens, whatever the plans count of those that are cached.
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)

@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::tests::{Person, control_with};
 use domain::actor::AuditContext;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::PlanId;
 use domain::plan::Window;
 use domain::user::LimitOverrides;
@@ -46,6 +47,17 @@ async fn plans_are_compared_and_the_own_one_is_marked() {
     control.store.change_user(ada.user.id, &change, &by).await.unwrap();
     let page = browser.get(PLANS).await.text;
     assert!(page.contains("Your own limits") && page.contains("4,321"), "{page}");
+    assert!(!page.contains("Cached prompt tokens"), "counted in full, as by most plans");
+    let in_part = CachedTokenFraction::from_thousandths(125);
+    let in_part = PlanChange { cached_token_fraction: in_part, ..PlanChange::default() };
+    control.store.change_plan(&PlanId::from("log-min"), &in_part, &by).await.unwrap();
+    let page = browser.get(PLANS).await.text;
+    assert_eq!(page.matches("Cached prompt tokens").count(), 1, "{page}");
+    assert!(page.contains("count as 12.5 % of a token"), "{page}");
+    let form = browser.get("/console/plans/log-min").await.text;
+    for part in ["count as 100 % of a token", "count as 12.5 % of a token"] {
+        assert!(form.contains(part), "{part}: {form}");
+    }
     // A plan that takes no new users is shown to those who have it alone.
     let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
     for plan in ["leveler", "high-max"] {

@@ -96,6 +96,15 @@ async fn admins_add_change_and_retire_plans() {
         (&json!("allow"), &json!(20))
     );
     assert_eq!(added.json()["account_references"], false);
+    assert_eq!(added.json()["cached_token_fraction"], 1.0);
+    for fraction in [0.125, 0.0, 1.0, 0.1] {
+        let change = json!({ "cached_token_fraction": fraction });
+        let changed = control.patch(&format!("{PLANS}/team"), admin, change).await.ok();
+        assert_eq!(changed["cached_token_fraction"], fraction);
+    }
+    let whole = json!({ "cached_token_fraction": 1 });
+    let changed = control.patch(&format!("{PLANS}/team"), admin, whole).await.ok();
+    assert_eq!(changed["cached_token_fraction"], 1.0);
     let change = json!({ "server_tools": "refuse", "max_tool_calls": 3, "service_tiers": ["any"],
         "image_qualities": [], "account_references": true });
     let changed = control.patch(&format!("{PLANS}/team"), admin, change.clone()).await.ok();
@@ -124,6 +133,10 @@ async fn admins_add_change_and_retire_plans() {
         ("price_cents", json!(100_000_001), "price_cents"),
         ("price_cents", json!(-1), "price_cents"),
         ("max_tokens_per_day", json!(1_000_000_000_001_u64), "max_tokens_per_day"),
+        ("cached_token_fraction", json!(-0.1), "cached_token_fraction"),
+        ("cached_token_fraction", json!(1.1), "cached_token_fraction"),
+        ("cached_token_fraction", json!(0.12345), "cached_token_fraction"),
+        ("cached_token_fraction", json!("0.1"), "cached_token_fraction"),
         ("window", json!({ "requests": 0, "seconds": 60 }), "window"),
         ("window", json!({ "requests": 1 }), "window.seconds"),
         ("window", json!([1, 60]), "window"),

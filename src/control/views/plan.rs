@@ -1,5 +1,6 @@
 //! A plan and its limits, which are public.
 
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
 use jiff::tz::TimeZone;
@@ -28,6 +29,9 @@ pub struct PlanView {
 pub struct LimitsView {
     #[schema(example = 5000)]
     max_tokens_per_day: u64,
+    /// The part of a cached prompt token that counts against `max_tokens_per_day`, 0 to 1.
+    #[schema(value_type = f64, minimum = 0, maximum = 1, example = 1.0)]
+    cached_token_fraction: CachedTokenFraction,
     #[schema(example = 100)]
     max_requests_per_day: u64,
     window: WindowView,
@@ -95,6 +99,7 @@ impl LimitsView {
     pub fn of(limits: PlanLimits) -> Self {
         Self {
             max_tokens_per_day: limits.tokens_per_day,
+            cached_token_fraction: limits.cached_token_fraction,
             max_requests_per_day: limits.requests_per_day,
             window: limits.window.into(),
             concurrent_streams: limits.concurrent_streams,

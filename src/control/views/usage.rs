@@ -30,7 +30,8 @@ pub struct TokensView {
     /// Visible output tokens.
     pub completion: u64,
     pub reasoning: u64,
-    /// Prompt, completion and reasoning tokens, which count against the tokens per day.
+    /// Prompt, completion and reasoning tokens. They count against the tokens per day, except for cached tokens of
+    /// which the plan counts a fraction.
     pub total: u64,
 }
 

@@ -8,6 +8,7 @@ use crate::gateway::Gateway;
 use crate::gateway::response::refusal::Refusal;
 use crate::response_owners::{RESPONSE_LIFETIME, ResponseOwners};
 use crate::upstream::Upstreams;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::charge::{Charge, Source, Status, TokenCount};
 use domain::id::RequestId;
 use domain::stored_response::StoredResponse;
@@ -62,13 +63,13 @@ impl ChargeCorrector {
         let Some(usage) = usage_in(surface, body) else { return Ok(()) };
         match self.charge_of(call).await? {
             Some(charge) if charge.source == Source::Estimated => {
-                let correction = self.correction(charge, usage);
+                let correction = self.correction(charge, usage, reply.cached_token_fraction);
                 self.quota.correct(&correction).await.map_err(|_| Refusal::QuotaUnavailable)?;
                 tracing::info!(
                     request_id = %call,
                     user_id = %reply.user,
                     tokens_before = correction.before,
-                    tokens = correction.charge.tokens.total(),
+                    tokens = correction.charge.counted_tokens(),
                     "charge corrected to the usage reported by the upstream"
                 );
             }
@@ -115,8 +116,13 @@ impl ChargeCorrector {
         }
     }
 
-    fn correction(&self, charge: Charge, usage: Usage) -> Correction {
-        let before = charge.tokens.total();
+    fn correction(
+        &self,
+        charge: Charge,
+        usage: Usage,
+        fraction: CachedTokenFraction,
+    ) -> Correction {
+        let before = charge.counted_tokens();
         let model = self.upstreams.catalog.model(&charge.model);
         let cost = model.map(|model| {
             model.prices.cost_micro_dollars(&usage.tokens, usage.cache_written, usage.cost_ticks)
@@ -127,6 +133,7 @@ impl ChargeCorrector {
         };
         let charge = Charge {
             tokens: usage.tokens,
+            uncounted: usage.tokens.uncounted(fraction),
             cost_micro_dollars: cost.unwrap_or(charge.cost_micro_dollars),
             status,
             source: Source::Reported,

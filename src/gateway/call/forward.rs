@@ -142,7 +142,7 @@ impl Call<'_> {
                 let settlement =
                     settlement.unwrap_or_else(|| Settlement::failed(upstream, counted));
                 let budget = budget.returned(reserved, settlement.counted);
-                let budget = budget.charged(settlement.tokens.total());
+                let budget = budget.charged(reservation.counted_tokens(&settlement));
                 reservation.settle(settlement).await;
                 Err(Rejection::from(Refusal::Upstream(failure)).with_budget(budget))
             }

@@ -97,8 +97,8 @@ impl Call<'_> {
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
                 self.send_body(session, head, body, budget).await
             }
-            BodyRelay::Failed { refusal, charged } => {
-                let budget = budget.returned(reserved, charged > 0).charged(charged);
+            BodyRelay::Failed { refusal, charged, counted } => {
+                let budget = budget.returned(reserved, counted).charged(charged);
                 Err(Rejection::from(refusal).with_budget(budget))
             }
             BodyRelay::Stopped { by, reservation, body } => {

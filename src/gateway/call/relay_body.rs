@@ -27,10 +27,11 @@ use wire::usage::Usage;
 
 /// The result of relaying a whole response.
 pub enum BodyRelay {
-    /// The reply is complete (since `at`) and settled, for `charged` tokens; it may be sent.
+    /// The reply is complete (since `at`) and settled, for `charged` tokens of the daily limits; it may be sent.
     Complete { body: Bytes, at: Instant, charged: u64 },
-    /// The reply was broken or an error in disguise, and settled for `charged` tokens.
-    Failed { refusal: Refusal, charged: u64 },
+    /// The reply was broken or an error in disguise, and settled for `charged` tokens of the daily limits. It is
+    /// `counted` if it counts against requests per day.
+    Failed { refusal: Refusal, charged: u64, counted: bool },
     /// The client has gone; this much of the body has arrived, and nothing is settled.
     Stopped { by: EndReason, reservation: Box<Reservation>, body: BytesMut },
 }
@@ -129,7 +130,7 @@ async fn settle_complete(
         let settlement = Settlement::failed(settlement.upstream, false);
         return failed(reservation, settlement, refusal).await;
     }
-    let charged = settlement.tokens.total();
+    let charged = reservation.counted_tokens(&settlement);
     reservation.settle(settlement).await;
     // An answer may have an error beside it, or the key within.
     let body = response.client.reply_redactor.body(body);
@@ -159,9 +160,9 @@ async fn settle_error(
 }
 
 async fn failed(reservation: Reservation, settlement: Settlement, refusal: Refusal) -> BodyRelay {
-    let charged = settlement.tokens.total();
+    let (charged, counted) = (reservation.counted_tokens(&settlement), settlement.counted);
     reservation.settle(settlement).await;
-    BodyRelay::Failed { refusal, charged }
+    BodyRelay::Failed { refusal, charged, counted }
 }
 
 /// The settlement of a response that the gateway abandons although its upstream may generate, and bill, all of it:

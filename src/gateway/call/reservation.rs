@@ -87,8 +87,15 @@ impl Reservation {
             model: self.model.id.to_string(),
             tokens,
             unsettled: Some(self.request),
+            cached_token_fraction: self.caller.plan_limits.cached_token_fraction,
             expires_at: self.admitted_at + RESPONSE_LIFETIME,
         }
+    }
+
+    /// The tokens of `settlement` that count against daily limits, by the plan at admission.
+    #[must_use]
+    pub fn counted_tokens(&self, settlement: &Settlement) -> u64 {
+        settlement.tokens.counted(self.caller.plan_limits.cached_token_fraction)
     }
 
     /// Settles, and returns once the charge is durable (or after a bounded wait).
@@ -177,6 +184,7 @@ impl Reservation {
             day: self.day,
             admitted_at: self.admitted_at,
             tokens: settlement.tokens,
+            uncounted: settlement.tokens.uncounted(self.caller.plan_limits.cached_token_fraction),
             cost_micro_dollars: cost,
             status: settlement.status,
             source: settlement.source,

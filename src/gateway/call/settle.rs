@@ -130,6 +130,7 @@ fn log(charge: &Charge) {
         cached_tokens = charge.tokens.cached,
         completion_tokens = charge.tokens.completion,
         reasoning_tokens = charge.tokens.reasoning,
+        uncounted_tokens = (charge.uncounted > 0).then_some(charge.uncounted),
         cost_micro_dollars = charge.cost_micro_dollars,
         first_token_ms = charge.first_token_ms,
         total_ms = charge.total_ms,

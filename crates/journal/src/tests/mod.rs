@@ -244,8 +244,10 @@ pub(super) fn one_of_each() -> Vec<Record> {
         Record::Open(lease.clone()),
         Record::Extend { request, reserved: 9 },
         Record::Settle(charge(&lease, 5)),
-        Record::Settle(Charge { counted: false, model: "".into(), ..plain }),
+        Record::Settle(Charge { counted: false, model: "".into(), ..plain.clone() }),
         Record::Adjust(adjustment(&lease)),
         Record::Withdraw { request },
+        Record::Settle(Charge { uncounted: 1, ..plain }),
+        Record::Settle(Charge { uncounted: u64::MAX, ..charge(&lease, 5) }),
     ]
 }

@@ -141,7 +141,7 @@ impl QuotaState {
     /// Ends a lease; `None` when there is none (already settled).
     pub fn settle(&mut self, charge: &Charge) -> Option<SettleOutcome> {
         let open = self.leases.remove(&charge.request)?;
-        let used = charge.tokens.total();
+        let used = charge.counted_tokens();
         let mut overshoot = 0;
         for debit in &open.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
@@ -163,7 +163,7 @@ impl QuotaState {
             let days = account.map(|account| account.days.iter_mut()).into_iter().flatten();
             for (_, tally) in days.filter(|(day, _)| *day == charge.day) {
                 let others = tally.tokens_used.saturating_sub(*before);
-                tally.tokens_used = others.saturating_add(charge.tokens.total());
+                tally.tokens_used = others.saturating_add(charge.counted_tokens());
             }
         }
     }

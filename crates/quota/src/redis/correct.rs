@@ -23,7 +23,7 @@ impl RedisQuota {
         ];
         let arguments = [
             codec::exact(*before).to_string(),
-            codec::exact(charge.tokens.total()).to_string(),
+            codec::exact(charge.counted_tokens()).to_string(),
             charge.day.to_string(),
             // The ledger has a row of the call already.
             outbox::marked_as_repeated(&to_json(charge)),

@@ -46,7 +46,7 @@ impl RedisQuota {
         ];
         let arguments = [
             charge.request.0.simple().to_string(),
-            codec::exact(charge.tokens.total()).to_string(),
+            codec::exact(charge.counted_tokens()).to_string(),
             u8::from(charge.counted).to_string(),
             to_json(charge),
             milliseconds(tombstone),

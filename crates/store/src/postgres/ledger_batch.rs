@@ -13,7 +13,7 @@ use uuid::Uuid;
 const PROJECT: &str = "select project(
     $1, $2, $3,
     $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24, $25, $26, $27, $28, $29
+    $22, $23, $24, $25, $26, $27, $28, $29, $30
 )";
 
 pub(super) async fn write(
@@ -52,6 +52,7 @@ struct Charges<'a> {
     first_token_ms: Vec<Option<i64>>,
     total_ms: Vec<i64>,
     client_request_id: Vec<Option<&'a str>>,
+    uncounted: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -107,6 +108,7 @@ impl<'a> Arrays<'a> {
             .bind(&charges.first_token_ms)
             .bind(&charges.total_ms)
             .bind(&charges.client_request_id)
+            .bind(&charges.uncounted)
             .bind(&adjustments.reset)
             .bind(&adjustments.user)
             .bind(&adjustments.key)
@@ -141,6 +143,7 @@ impl<'a> Charges<'a> {
         self.first_token_ms.push(charge.first_token_ms.map(i64::from));
         self.total_ms.push(i64::from(charge.total_ms));
         self.client_request_id.push(charge.client_request_id.as_deref());
+        self.uncounted.push(integer(charge.uncounted));
     }
 }
 

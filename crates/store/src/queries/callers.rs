@@ -43,7 +43,7 @@ impl Callers for Backend {
                      api_key.models as key_models,
                      plan.id as plan_id, plan.tokens_per_day, plan.requests_per_day,
                      plan.window_capacity, plan.window_refill_seconds, plan.concurrent_streams,
-                     plan.models, plan.time_zone, plan.request_policy,
+                     plan.models, plan.time_zone, plan.request_policy, plan.cached_token_thousandths,
                      users.overrides, users.version
                  from api_key
                  join users on users.id = api_key.user_id

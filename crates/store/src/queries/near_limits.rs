@@ -26,7 +26,7 @@ const STATEMENT: &str = concat!(
     "with used as (
          select
              user_id,
-             cast(sum(prompt + completion + reasoning) as bigint) as tokens,
+             cast(sum(prompt - uncounted + completion + reasoning) as bigint) as tokens,
              cast(sum(requests) as bigint) as requests
          from usage_daily
          where day = $1

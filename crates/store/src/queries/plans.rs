@@ -36,6 +36,7 @@ pub(super) struct LimitsRow {
     models: Option<String>,
     time_zone: String,
     request_policy: String,
+    cached_token_thousandths: i64,
 }
 
 /// A plan, and who decides about it.
@@ -53,7 +54,7 @@ impl Plans for Backend {
                 "select
                      id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
                      window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
-                     request_policy
+                     request_policy, cached_token_thousandths
                  from plan
                  order by price_cents, id",
             )
@@ -133,7 +134,7 @@ pub(super) async fn find(
         "select
              id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
              window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
-             request_policy
+             request_policy, cached_token_thousandths
          from plan
          where id = $1",
     )
@@ -175,9 +176,9 @@ async fn write(
 const UPSERT: &str = "insert into plan (
          id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
          window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
-         request_policy
+         request_policy, cached_token_thousandths
      )
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
      on conflict (id) do update set
          name = excluded.name,
          price_cents = excluded.price_cents,
@@ -190,21 +191,22 @@ const UPSERT: &str = "insert into plan (
          concurrent_streams = excluded.concurrent_streams,
          models = excluded.models,
          time_zone = excluded.time_zone,
-         request_policy = excluded.request_policy
+         request_policy = excluded.request_policy,
+         cached_token_thousandths = excluded.cached_token_thousandths
      where (
          plan.name, plan.price_cents, plan.retired, plan.tokens_per_day, plan.requests_per_day,
          plan.window_capacity, plan.window_refill_seconds, plan.concurrent_streams,
-         plan.models, plan.time_zone, plan.request_policy
+         plan.models, plan.time_zone, plan.request_policy, plan.cached_token_thousandths
      ) is distinct from (
          excluded.name, excluded.price_cents, excluded.retired, excluded.tokens_per_day,
          excluded.requests_per_day, excluded.window_capacity, excluded.window_refill_seconds,
          excluded.concurrent_streams, excluded.models, excluded.time_zone,
-         excluded.request_policy
+         excluded.request_policy, excluded.cached_token_thousandths
      )
      returning
          id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
          window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
-         request_policy";
+         request_policy, cached_token_thousandths";
 
 /// The plan as stored afterwards; `None` if it did not differ.
 async fn upsert(
@@ -227,6 +229,7 @@ async fn upsert(
         .bind(encode::models_text(&limits.models))
         .bind(encode::time_zone_text(&limits.time_zone)?)
         .bind(encode::policy_text(&limits.policy))
+        .bind(i64::from(limits.cached_token_fraction.thousandths()))
         .fetch_optional(tx)
         .await?;
     row.map(|row| Ok(Found::try_from(row)?.plan)).transpose()
@@ -253,6 +256,7 @@ impl TryFrom<LimitsRow> for PlanLimits {
     fn try_from(row: LimitsRow) -> Result<Self, StoreError> {
         Ok(Self {
             tokens_per_day: encode::count(row.tokens_per_day)?,
+            cached_token_fraction: encode::fraction(row.cached_token_thousandths)?,
             requests_per_day: encode::count(row.requests_per_day)?,
             window: Window {
                 capacity: encode::small(row.window_capacity)?,

@@ -27,6 +27,7 @@ pub(super) struct ChargeRow {
     cached: i64,
     completion: i64,
     reasoning: i64,
+    uncounted: i64,
     cost_micro_dollars: i64,
     status: String,
     source: String,
@@ -110,7 +111,7 @@ macro_rules! totals {
 macro_rules! charge_columns {
     () => {
         "request, user_id, key_id, model, upstream, day, admitted_at,
-         prompt, cached, completion, reasoning, cost_micro_dollars,
+         prompt, cached, completion, reasoning, uncounted, cost_micro_dollars,
          status, source, counted, first_token_ms, total_ms, client_request_id"
     };
 }
@@ -122,7 +123,7 @@ impl Reconciliation for Backend {
         self.read(StoreOp::Ledger, async {
             // Every start reads all users of the latest days: added up here, that takes a third of the time.
             let mut rows = sqlx::query_as::<_, PartRow>(
-                "select user_id, key_id, day, prompt + completion + reasoning, requests
+                "select user_id, key_id, day, prompt - uncounted + completion + reasoning, requests
                  from usage_daily
                  where day >= $1
                  union all
@@ -147,7 +148,7 @@ impl Reconciliation for Backend {
                 "with ledger as (
                      select
                          user_id,
-                         cast(sum(prompt + completion + reasoning) as bigint) as tokens,
+                         cast(sum(prompt - uncounted + completion + reasoning) as bigint) as tokens,
                          count(*) filter (where counted) as requests
                      from usage_event
                      where day = $1
@@ -156,7 +157,7 @@ impl Reconciliation for Backend {
                  rollup as (
                      select
                          user_id,
-                         cast(sum(prompt + completion + reasoning) as bigint) as tokens,
+                         cast(sum(prompt - uncounted + completion + reasoning) as bigint) as tokens,
                          cast(sum(requests) as bigint) as requests
                      from usage_daily
                      where day = $1
@@ -187,7 +188,7 @@ impl Reconciliation for Backend {
             let rows: Vec<UsedRow> = sqlx::query_as(concat!(
                 "with part as (
                      select
-                         user_id, key_id, day, prompt + completion + reasoning as tokens,
+                         user_id, key_id, day, prompt - uncounted + completion + reasoning as tokens,
                          cast(counted as integer) as requests
                      from usage_event
                      where day = $1
@@ -286,6 +287,7 @@ impl TryFrom<ChargeRow> for Charge {
                 completion: encode::count(row.completion)?,
                 reasoning: encode::count(row.reasoning)?,
             },
+            uncounted: encode::count(row.uncounted)?,
             cost_micro_dollars: row.cost_micro_dollars,
             status: encode::status(&row.status)?,
             source: encode::source(&row.source)?,

@@ -21,6 +21,7 @@ struct StoredResponseRow {
     tokens: i64,
     expires_at: i64,
     unsettled_call: Option<Uuid>,
+    cached_token_thousandths: i64,
 }
 
 #[async_trait]
@@ -36,9 +37,10 @@ impl StoredResponses for Backend {
             delete_expired(&mut *connection, &response.id, now).await?;
             let is_ambiguous: bool = sqlx::query_scalar(
                 "insert into stored_response (
-                     id, user_id, upstream, model, tokens, expires_at, unsettled_call
+                     id, user_id, upstream, model, tokens, expires_at, unsettled_call,
+                     cached_token_thousandths
                  )
-                 values ($1, $2, $3, $4, $5, $6, $7)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8)
                  on conflict (id) do update set
                      tokens = case
                          when excluded.tokens > stored_response.tokens then excluded.tokens
@@ -57,6 +59,7 @@ impl StoredResponses for Backend {
             .bind(encode::integer(response.tokens))
             .bind(response.expires_at.as_millisecond())
             .bind(response.unsettled.map(|call| call.0))
+            .bind(i64::from(response.cached_token_fraction.thousandths()))
             .fetch_one(connection)
             .await?;
             Ok(!is_ambiguous)
@@ -71,7 +74,9 @@ impl StoredResponses for Backend {
     ) -> Result<Option<StoredResponse>, StoreError> {
         self.read(StoreOp::StoredResponses, async {
             let row: Option<StoredResponseRow> = sqlx::query_as(
-                "select id, user_id, upstream, model, tokens, expires_at, unsettled_call
+                "select
+                     id, user_id, upstream, model, tokens, expires_at, unsettled_call,
+                     cached_token_thousandths
                  from stored_response
                  where id = $1 and expires_at > $2 and not is_ambiguous",
             )
@@ -166,6 +171,7 @@ impl TryFrom<StoredResponseRow> for StoredResponse {
             tokens: encode::count(row.tokens)?,
             expires_at: encode::instant(row.expires_at)?,
             unsettled: row.unsettled_call.map(RequestId),
+            cached_token_fraction: encode::fraction(row.cached_token_thousandths)?,
         })
     }
 }

@@ -57,7 +57,7 @@ struct ChargeRow<'a>(&'a Charge);
 impl Serialize for ChargeRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(charge) = self;
-        let mut row = serializer.serialize_seq(Some(18))?;
+        let mut row = serializer.serialize_seq(Some(19))?;
         row.serialize_element(&charge.request.0.simple())?;
         row.serialize_element(&charge.user.0.simple())?;
         row.serialize_element(charge.key.as_str())?;
@@ -76,6 +76,7 @@ impl Serialize for ChargeRow<'_> {
         row.serialize_element(&charge.first_token_ms)?;
         row.serialize_element(&charge.total_ms)?;
         row.serialize_element(&charge.client_request_id)?;
+        row.serialize_element(&integer(charge.uncounted))?;
         row.end()
     }
 }

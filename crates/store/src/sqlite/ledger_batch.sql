@@ -11,14 +11,15 @@ begin immediate;
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
     prompt, cached, completion, reasoning, cost_micro_dollars,
-    status, source, counted, first_token_ms, total_ms, client_request_id
+    status, source, counted, first_token_ms, total_ms, client_request_id, uncounted
 )
 select
     unhex(value ->> '$[0]'), unhex(value ->> '$[1]'), value ->> '$[2]',
     value ->> '$[3]', value ->> '$[4]', value ->> '$[5]', value ->> '$[6]',
     value ->> '$[7]', value ->> '$[8]', value ->> '$[9]',
     value ->> '$[10]', value ->> '$[11]', value ->> '$[12]', value ->> '$[13]',
-    value ->> '$[14]', value ->> '$[15]', value ->> '$[16]', value ->> '$[17]'
+    value ->> '$[14]', value ->> '$[15]', value ->> '$[16]', value ->> '$[17]',
+    value ->> '$[18]'
 from jsonb_each($1)
 where true
 on conflict (request) do update set
@@ -32,6 +33,7 @@ on conflict (request) do update set
     cached = excluded.cached,
     completion = excluded.completion,
     reasoning = excluded.reasoning,
+    uncounted = excluded.uncounted,
     cost_micro_dollars = excluded.cost_micro_dollars,
     status = excluded.status,
     source = excluded.source,

@@ -255,6 +255,7 @@ impl Call<'_> {
             day: self.day,
             admitted_at: self.admitted_at,
             tokens,
+            uncounted: 0,
             cost_micro_dollars: self.model.prices.cost_micro_dollars(&tokens, 0, None),
             status,
             source,

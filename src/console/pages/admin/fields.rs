@@ -11,6 +11,7 @@ use crate::control::views::limits::{
     WordList,
 };
 use crate::control::views::plan::WindowView;
+use domain::cached_tokens::CachedTokenFraction;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -95,6 +96,15 @@ pub fn price(page: &Page, field: &str, typed: &str) -> Result<PriceCents, ApiErr
     cents.ok_or_else(|| {
         refused(page, field, page.t("enter dollars such as 4 or 4.50, at most 1000000."))
     })
+}
+
+/// A fraction from 0 to 1, such as `0.1`.
+///
+/// # Errors
+/// [`ApiError::InvalidValue`].
+pub fn fraction(page: &Page, field: &str, typed: &str) -> Result<CachedTokenFraction, ApiError> {
+    let rule = || page.t("enter a number from 0 to 1 with at most three decimals, such as 0.1.");
+    typed.trim().parse().map_err(|_| refused(page, field, rule()))
 }
 
 fn cents_of(typed: &str) -> Option<u64> {
@@ -184,6 +194,16 @@ mod tests {
             assert_eq!(cents_of(typed), cents, "{typed}");
         }
         assert_eq!((typed_price(450), typed_price(7)), ("4.50".to_owned(), "0.07".to_owned()));
+    }
+
+    #[test]
+    fn fractions_are_between_0_and_1() {
+        let page = Page::default();
+        assert_eq!(fraction(&page, "x", " 0.1 ").unwrap().thousandths(), 100);
+        for bad in ["", "-0.1", "1.1", "0.12345", "NaN", "10%", "0,1"] {
+            let error = fraction(&page, "x", bad).unwrap_err().to_string();
+            assert!(error.starts_with("x: enter a number from 0 to 1"), "{bad}: {error}");
+        }
     }
 
     #[test]

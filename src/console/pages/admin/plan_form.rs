@@ -18,6 +18,7 @@ use crate::control::views::fields::Label;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
 use serde::Deserialize;
 
@@ -44,6 +45,7 @@ pub struct PlanFields {
     /// In dollars.
     price: String,
     tokens: String,
+    cached_fraction: String,
     requests: String,
     window_requests: String,
     window_seconds: String,
@@ -162,6 +164,7 @@ impl PlanFields {
         Self {
             window_requests: window.capacity.to_string(),
             window_seconds: window.refill_seconds.to_string(),
+            cached_fraction: CachedTokenFraction::ONE.to_string(),
             streams: "20".to_owned(),
             time_zone: "UTC".to_owned(),
             ..Self::default()
@@ -177,6 +180,7 @@ impl PlanFields {
             name: plan.name.clone(),
             price: typed_price(plan.price_cents),
             tokens: limits.tokens_per_day.to_string(),
+            cached_fraction: limits.cached_token_fraction.to_string(),
             requests: limits.requests_per_day.to_string(),
             window_requests: window.capacity.to_string(),
             window_seconds: window.refill_seconds.to_string(),
@@ -217,6 +221,7 @@ impl PlanFields {
             max_tokens_per_day: patch
                 .max_tokens_per_day
                 .ok_or_else(|| missing("Tokens per day"))?,
+            cached_token_fraction: patch.cached_token_fraction,
             max_requests_per_day: patch
                 .max_requests_per_day
                 .ok_or_else(|| missing("Requests per day"))?,
@@ -257,6 +262,11 @@ impl PlanFields {
             name: Some(name),
             price_cents: Some(fields::price(page, text("Dollars per month"), &self.price)?),
             max_tokens_per_day: Some(fields::required(page, text("Tokens per day"), &self.tokens)?),
+            cached_token_fraction: Some(fields::fraction(
+                page,
+                text("Counted part of a cached prompt token"),
+                &self.cached_fraction,
+            )?),
             max_requests_per_day: Some(fields::required(
                 page,
                 text("Requests per day"),

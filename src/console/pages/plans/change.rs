@@ -1,6 +1,6 @@
 //! Changing to another plan, or asking for it where an admin decides.
 
-use super::{limits, price};
+use super::{counts_in_part, limits, price};
 use crate::config::Billing;
 use crate::console::error::{PageError, html, redirect};
 use crate::console::format::{Time, count};
@@ -117,7 +117,9 @@ impl ChangePage {
     ) -> Self {
         let (tokens, requests) = (usage.tokens.used, usage.requests.used);
         let is_blocked = tokens >= then.tokens_per_day || requests >= then.requests_per_day;
-        let rows = limits(&page, &now).into_iter().zip(limits(&page, &then));
+        let with_cached = counts_in_part(&now) || counts_in_part(&then);
+        let rows = limits(&page, &now, with_cached);
+        let rows = rows.into_iter().zip(limits(&page, &then, with_cached));
         Self {
             rows: rows.map(|((name, now), (_, then))| LimitRow { name, now, then }).collect(),
             used: page.fill(

@@ -1,6 +1,6 @@
 //! All plans side by side, with the user's own and a request for another.
 
-use super::{limits, price};
+use super::{counts_in_part, limits, price};
 use crate::config::Billing;
 use crate::console::error::{PageError, html};
 use crate::console::format::Time;
@@ -74,7 +74,7 @@ pub async fn show(
         id: plan.id.to_string(),
         name: plan.name.clone(),
         price: price(&page, plan),
-        limits: limits(&page, &plan.limits),
+        limits: limits(&page, &plan.limits, counts_in_part(&plan.limits)),
     });
     html(&PlansPage {
         done: done(&page, query.done.as_deref()),
@@ -105,7 +105,8 @@ fn own_limits(page: &Page, user: &User, plans: &[Plan]) -> Vec<(String, String)>
     let plan = plans.iter().find(|plan| plan.id == user.plan);
     match plan {
         Some(plan) if overrides != LimitOverrides::default() => {
-            limits(page, &overrides.over(plan.limits.clone()))
+            let own = overrides.over(plan.limits.clone());
+            limits(page, &own, counts_in_part(&own))
         }
         _ => Vec::new(),
     }

@@ -8,6 +8,7 @@ use crate::console::page::Page;
 use crate::control::state::ControlState;
 use axum::Router;
 use axum::routing::{get, post};
+use domain::cached_tokens::CachedTokenFraction;
 use domain::plan::{Plan, PlanLimits, ServerTools};
 
 /// The pages below `/console/plans`.
@@ -26,8 +27,14 @@ fn price(page: &Page, plan: &Plan) -> String {
     page.fill("{} a month", &[&dollars(i64::from(plan.price_cents) * 10_000)])
 }
 
-/// What a user may use, one line for each limit: its name and its value.
-fn limits(page: &Page, limits: &PlanLimits) -> Vec<(String, String)> {
+/// True if cached prompt tokens count in part: most plans count them in full, which nothing has to be said of.
+fn counts_in_part(limits: &PlanLimits) -> bool {
+    limits.cached_token_fraction != CachedTokenFraction::ONE
+}
+
+/// What a user may use, one line for each limit: its name and its value. The last is that of cached prompt tokens,
+/// if it is asked for.
+fn limits(page: &Page, limits: &PlanLimits, with_cached: bool) -> Vec<(String, String)> {
     let window = &limits.window;
     let capacity = count(u64::from(window.capacity));
     let models = match limits.models.as_deref() {
@@ -39,7 +46,10 @@ fn limits(page: &Page, limits: &PlanLimits) -> Vec<(String, String)> {
         ServerTools::Strip => page.t("Left out of requests"),
         ServerTools::Refuse => page.t("Refused"),
     };
-    [
+    let percent = limits.cached_token_fraction.percent();
+    let cached =
+        (page.t("Cached prompt tokens"), page.fill("count as {} % of a token", &[&percent]));
+    let lines = [
         (page.t("Tokens per day"), count(limits.tokens_per_day)),
         (page.t("Requests per day"), count(limits.requests_per_day)),
         (
@@ -49,7 +59,7 @@ fn limits(page: &Page, limits: &PlanLimits) -> Vec<(String, String)> {
         (page.t("Streams at the same time"), count(u64::from(limits.concurrent_streams))),
         (page.t("Models"), models),
         (page.t("Search and other tools of the upstream"), tools.to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    ];
+    let lines = lines.into_iter().chain(with_cached.then_some(cached));
+    lines.map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -1,7 +1,7 @@
 //! The receipt of one call: what it used, at what price, when, and how it ended.
 
 use crate::console::error::{PageError, html};
-use crate::console::format::{Time, dollars, duration};
+use crate::console::format::{Time, count, dollars, duration};
 use crate::console::outcome;
 use crate::console::page::Page;
 use crate::console::session::{AdminOrAuditor, SignedIn};
@@ -32,6 +32,8 @@ struct ReceiptPage {
     /// What was charged beyond the price list; empty if nothing was.
     rest: String,
     cost: String,
+    /// Tokens that the plan does not count.
+    uncounted: String,
     admitted: Time,
     first_token: String,
     took: String,
@@ -125,6 +127,7 @@ impl ReceiptPage {
             lines: lines(&page, &receipt),
             rest: if rest == 0 { String::new() } else { dollars(rest) },
             cost: dollars(cost),
+            uncounted: page.fill("{} cached prompt tokens", &[&count(call.uncounted_tokens)]),
             admitted: Time(call.admitted_at),
             first_token: call.first_token_ms.map(duration).unwrap_or_default(),
             took: duration(call.total_ms),

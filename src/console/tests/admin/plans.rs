@@ -4,11 +4,12 @@ use super::*;
 use store::PlanChange;
 
 /// The fields of a plan, as a person fills them in.
-const TEAM: [(&str, &str); 16] = [
+const TEAM: [(&str, &str); 17] = [
     ("id", "team"),
     ("name", "Team <b>1</b>"),
     ("price", "25.50"),
     ("tokens", "50,000"),
+    ("cached_fraction", "0.125"),
     ("requests", "1000"),
     ("window_requests", "10"),
     ("window_seconds", "60"),
@@ -34,6 +35,7 @@ async fn plans_are_added_changed_and_retired() {
     let team = PlanId::from("team");
     let plan = control.store.plan(&team).await.unwrap().unwrap();
     assert_eq!((plan.price_cents, plan.limits.tokens_per_day), (2550, 50_000));
+    assert_eq!(plan.limits.cached_token_fraction.to_string(), "0.125");
     assert_eq!(plan.limits.time_zone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(
         (plan.limits.policy.max_tool_calls, plan.limits.policy.account_references),
@@ -53,6 +55,8 @@ async fn plans_are_added_changed_and_retired() {
         ("name", " ", "A name has"),
         ("price", "free", "Dollars per month"),
         ("tokens", "", "Tokens per day: fill in"),
+        ("cached_fraction", "1.1", "Counted part of a cached prompt token: enter a number from 0"),
+        ("cached_fraction", "0.12345", "with at most three decimals"),
         ("window_seconds", "0", "Seconds of the window"),
         ("scope", "some", "Models: choose at least one."),
         ("time_zone", "Mars", "time zone such as"),

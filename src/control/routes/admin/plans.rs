@@ -16,6 +16,7 @@ use crate::control::views::plan::{PlanView, WindowView};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools};
 use jiff::tz::TimeZone;
@@ -31,6 +32,10 @@ pub struct PlanForm {
     pub name: Label,
     pub price_cents: PriceCents,
     pub max_tokens_per_day: TokensPerDay,
+    /// The part of a cached prompt token that counts against `max_tokens_per_day`: 0 to 1, at most three decimals; default: 1.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.1)]
+    pub cached_token_fraction: Option<CachedTokenFraction>,
     pub max_requests_per_day: RequestsPerDay,
     #[schema(value_type = WindowView)]
     pub window: WindowForm,
@@ -74,6 +79,10 @@ pub struct PlanPatch {
     pub price_cents: Option<PriceCents>,
     #[serde(default)]
     pub max_tokens_per_day: Option<TokensPerDay>,
+    /// The part of a cached prompt token that counts against `max_tokens_per_day`: 0 to 1, at most three decimals.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.1)]
+    pub cached_token_fraction: Option<CachedTokenFraction>,
     #[serde(default)]
     pub max_requests_per_day: Option<RequestsPerDay>,
     #[serde(default)]
@@ -208,6 +217,7 @@ impl PlanForm {
             retired: false,
             limits: PlanLimits {
                 tokens_per_day: self.max_tokens_per_day.0,
+                cached_token_fraction: self.cached_token_fraction.unwrap_or_default(),
                 requests_per_day: self.max_requests_per_day.0,
                 window: self.window.0,
                 concurrent_streams: self.concurrent_streams.0,
@@ -227,6 +237,7 @@ impl PlanPatch {
             price_cents: self.price_cents.map(|price| price.0),
             retired: self.retired,
             tokens_per_day: self.max_tokens_per_day.map(|limit| limit.0),
+            cached_token_fraction: self.cached_token_fraction,
             requests_per_day: self.max_requests_per_day.map(|limit| limit.0),
             window: self.window.map(|window| window.0),
             concurrent_streams: self.concurrent_streams.map(|limit| limit.0),

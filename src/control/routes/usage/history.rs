@@ -76,6 +76,8 @@ pub struct ChargeView {
     pub day: Day,
     pub admitted_at: Timestamp,
     pub tokens: TokensView,
+    /// Cached prompt tokens that the plan does not count against the tokens per day.
+    pub uncounted_tokens: u64,
     pub cost_micro_dollars: i64,
     /// The cost in US cents.
     pub cost_cents: f64,
@@ -168,7 +170,7 @@ pub fn reply(page: Page<ChargeView>, format: Format, uri: &Uri) -> Result<Respon
 }
 
 /// The head of a CSV file of calls.
-pub const CSV_HEAD: [&str; 17] = [
+pub const CSV_HEAD: [&str; 18] = [
     "request_id",
     "key_id",
     "model",
@@ -186,12 +188,13 @@ pub const CSV_HEAD: [&str; 17] = [
     "first_token_ms",
     "total_ms",
     "client_request_id",
+    "uncounted_tokens",
 ];
 
 impl ChargeView {
     /// In the order of [`CSV_HEAD`].
     #[must_use]
-    pub fn fields(&self) -> [String; 17] {
+    pub fn fields(&self) -> [String; CSV_HEAD.len()] {
         let TokensView { prompt, cached, completion, reasoning, total } = self.tokens;
         [
             self.request_id.clone(),
@@ -211,6 +214,7 @@ impl ChargeView {
             self.first_token_ms.map(|ms| ms.to_string()).unwrap_or_default(),
             self.total_ms.to_string(),
             self.client_request_id.as_deref().map(csv::text_cell).unwrap_or_default(),
+            self.uncounted_tokens.to_string(),
         ]
     }
 }
@@ -231,6 +235,7 @@ impl From<Charge> for ChargeView {
                 reasoning: charge.tokens.reasoning,
                 total: charge.tokens.total(),
             },
+            uncounted_tokens: charge.uncounted,
             cost_micro_dollars: charge.cost_micro_dollars,
             cost_cents: cents(charge.cost_micro_dollars),
             status: charge.status,

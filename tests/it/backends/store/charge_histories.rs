@@ -100,7 +100,7 @@ impl Model {
     /// What a key, or all keys, have used: charges and adjustments, but never less than nothing.
     fn used(&self, key: &str) -> (u64, u64) {
         let charges = self.charged.values().filter(|charge| charge.key.as_str() == key);
-        let charges = charges.map(|charge| (i64::try_from(charge.tokens.total()).unwrap(), 1));
+        let charges = charges.map(|charge| (i64::try_from(charge.counted_tokens()).unwrap(), 1));
         let adjusted = self.adjusted.iter().filter(|((_, k), _)| k.as_str() == key);
         let parts = charges.chain(adjusted.map(|(_, numbers)| *numbers));
         let (tokens, requests) = parts.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
@@ -122,6 +122,7 @@ async fn play(open: impl AsyncFn() -> Any, steps: Vec<Step>) {
             }
             Step::Settle(call, used) => {
                 let charge = charge(&model.calls[call], used, used / 2);
+                let charge = Charge { uncounted: used / 3, ..charge };
                 model.give(call, Entry::Settle(charge));
             }
             Step::Adjust { reset, key, tokens, requests } => {

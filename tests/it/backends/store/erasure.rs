@@ -3,6 +3,7 @@
 use super::sessions::{lives, open};
 use super::{Any, add_user, at, by, charge, lease, new_key, new_user, server_secret};
 use domain::actor::AuditContext;
+use domain::cached_tokens::CachedTokenFraction;
 use domain::charge::Charge;
 use domain::id::UserId;
 use domain::second_factor::{SEALED_BYTES, SealedSecret};
@@ -57,6 +58,7 @@ pub async fn a_deleted_user_keeps_its_id_and_usage_alone(store: Any) {
         tokens: 1,
         expires_at: at(1000),
         unsettled: None,
+        cached_token_fraction: CachedTokenFraction::ONE,
     };
     store.record_response(&response, at(2)).await.unwrap();
     let charges = charged(&store, &user, 2).await;

@@ -26,6 +26,7 @@ pub mod sqlite;
 pub mod postgres;
 
 use domain::actor::{Actor, AuditContext};
+use domain::cached_tokens::CachedTokenFraction;
 use domain::charge::{Charge, Lease, Status, TokenCount};
 use domain::day::Day;
 use domain::id::{PlanId, UserId};
@@ -284,6 +285,7 @@ pub fn to(plan: &Plan) -> PlanChange {
         price_cents: Some(price_cents),
         retired: Some(retired),
         tokens_per_day: Some(limits.tokens_per_day),
+        cached_token_fraction: Some(limits.cached_token_fraction),
         requests_per_day: Some(limits.requests_per_day),
         window: Some(limits.window),
         concurrent_streams: Some(limits.concurrent_streams),
@@ -308,6 +310,7 @@ pub fn plan(id: &str) -> Plan {
         retired: false,
         limits: PlanLimits {
             tokens_per_day: 1_000,
+            cached_token_fraction: CachedTokenFraction::from_thousandths(125).unwrap(),
             requests_per_day: 10,
             window: Window { capacity: 5, refill_seconds: 60 },
             concurrent_streams: 3,

@@ -2,11 +2,14 @@
 
 use super::journal::write;
 use super::{Any, by, charge, day, lease, new_user, plan, suspend};
-use domain::charge::Lease;
+use domain::charge::{Charge, Lease};
 use domain::plan::{Plan, PlanLimits};
 use domain::user::{LimitOverrides, User};
 use store::reports::UsedShare;
 use store::{Entry, UserChange};
+
+/// Cached tokens of each call that its plan does not count.
+const UNCOUNTED: u64 = 5_000;
 
 /// A user of the plan `basic` (1,000 tokens, 10 requests) who has used as many tokens in each of `calls`.
 async fn user_with(store: &Any, name: &str, calls: &[u64], own: Option<LimitOverrides>) -> User {
@@ -16,8 +19,9 @@ async fn user_with(store: &Any, name: &str, calls: &[u64], own: Option<LimitOver
     let user = store.change_user(user.id, &change, &by()).await.unwrap().unwrap();
     let entry = |tokens: &u64| {
         let lease = lease(&user, "0123456789ab", 1);
-        // One of them is reasoning.
-        Entry::Settle(charge(&lease, tokens - 1, 0))
+        // One of them is reasoning, and cached ones that are not counted come on top.
+        let counted = charge(&lease, tokens - 1 + UNCOUNTED, 0);
+        Entry::Settle(Charge { uncounted: UNCOUNTED, ..counted })
     };
     write(store, &calls.iter().map(entry).collect::<Vec<_>>()).await;
     user

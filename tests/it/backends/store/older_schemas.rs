@@ -1,6 +1,7 @@
 //! Stores as earlier versions left them.
 
 use super::{Any, at};
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::{RequestId, UserId};
 use domain::stored_response::StoredResponse;
 use sqlx::migrate::Migrator;
@@ -66,6 +67,7 @@ pub async fn a_kept_reply_is_a_stored_response(store: &Any) {
         model: "grok-4".to_owned(),
         tokens: 7,
         unsettled: Some(RequestId(Uuid::from_u128(2))),
+        cached_token_fraction: CachedTokenFraction::ONE,
         expires_at: at(1000),
     };
     assert_eq!(store.stored_response("resp_1", at(1)).await.unwrap(), Some(expected.clone()));

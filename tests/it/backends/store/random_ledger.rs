@@ -63,6 +63,7 @@ pub fn ended(dice: &mut Dice, lease: &Lease) -> Charge {
     };
     Charge {
         tokens,
+        uncounted: dice.roll(tokens.prompt + 1),
         cost_micro_dollars: i64::try_from(dice.roll(9_000)).unwrap(),
         status: dice.pick(&Status::ALL[..5]),
         counted: dice.roll(4) > 0,

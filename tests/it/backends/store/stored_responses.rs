@@ -1,6 +1,7 @@
 //! The owners of responses that upstreams store.
 
 use super::{Any, add_user, at};
+use domain::cached_tokens::CachedTokenFraction;
 use domain::id::{RequestId, UserId};
 use domain::stored_response::StoredResponse;
 use futures_util::future::join_all;
@@ -13,6 +14,7 @@ fn reply(id: &str, user: UserId) -> StoredResponse {
         model: "grok-4.3".to_owned(),
         tokens: 10,
         unsettled: None,
+        cached_token_fraction: CachedTokenFraction::from_thousandths(100).unwrap(),
         expires_at: at(1000),
     }
 }

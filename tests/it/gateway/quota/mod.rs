@@ -4,4 +4,5 @@ mod limits;
 pub mod concurrent_calls;
 mod exactness;
 mod plan_policies;
+mod cached_tokens;
 mod revocation;

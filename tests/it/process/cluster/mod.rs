@@ -59,7 +59,10 @@ impl Cluster {
         let mut text = std::fs::read_to_string(&config).unwrap();
         text += &format!(
             "[[plans]]\nid = \"tiny\"\nname = \"Tiny\"\nprice_cents = 0\nmax_tokens_per_day = {TINY}\n\
-             max_requests_per_day = 100000\nrate_limit_requests = 100000\nconcurrent_streams = 1000\n"
+             max_requests_per_day = 100000\nrate_limit_requests = 100000\nconcurrent_streams = 1000\n\
+             [[plans]]\nid = \"tenth\"\nname = \"Tenth\"\nprice_cents = 0\nmax_tokens_per_day = 100000\n\
+             cached_token_fraction = 0.1\nmax_requests_per_day = 100000\nrate_limit_requests = 100000\n\
+             concurrent_streams = 1000\n"
         );
         std::fs::write(config, text).unwrap();
         cluster

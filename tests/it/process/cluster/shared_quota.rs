@@ -124,3 +124,36 @@ async fn concurrent_calls_at_two_gateways_stay_within_the_day() {
     one.ends_well().await;
     two.ends_well().await;
 }
+
+/// A plan that counts a tenth of cached tokens does so at every gateway, and after a rebuild from the ledger.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cached_tokens_count_in_part_at_all_gateways() {
+    let cluster = Cluster::new().await;
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    let user = cluster.user("ada", "tenth");
+    let text = "A prompt of some words that is sent again. ".repeat(60);
+    for members in [r#","max_tokens":40"#, r#","max_tokens":40,"stream":true"#] {
+        for gateway in [&one, &two] {
+            let reply = gateway.ask(&user, &text, members).send().await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+    }
+    let ledger = cluster.rows(4).await;
+    assert!(ledger.iter().all(|row| row.uncounted > 90), "{ledger:?}");
+    let counted: u64 = ledger.iter().map(Charge::counted_tokens).sum();
+    for gateway in [&one, &two] {
+        assert_eq!(gateway.usage(&user).await["tokens"]["used"], counted);
+    }
+    cluster.books_agree();
+
+    cluster.redis.command(&["flushall"]);
+    let reply = one.answer(&user).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let ledger = cluster.rows(5).await;
+    let counted: u64 = ledger.iter().map(Charge::counted_tokens).sum();
+    let used = || async { two.usage(&user).await["tokens"]["used"] == counted };
+    soon("the counters are rebuilt", used).await;
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}

@@ -160,11 +160,12 @@ fn files_of_an_earlier_version_are_read() {
 }
 
 #[test]
-fn a_charge_of_an_older_gateway_has_no_id_of_its_caller() {
+fn a_charge_of_an_older_gateway_has_no_id_of_its_caller_and_counts_in_full() {
     let older = serde_json::to_string(&charge()).unwrap();
-    assert!(!older.contains("client_request_id"), "{older}");
-    assert_eq!(serde_json::from_str::<Charge>(&older).unwrap().client_request_id, None);
-    let newer = Charge { client_request_id: Some("job-7".into()), ..charge() };
+    assert!(!older.contains("client_request_id") && !older.contains("uncounted"), "{older}");
+    let read: Charge = serde_json::from_str(&older).unwrap();
+    assert_eq!((read.client_request_id, read.uncounted), (None, 0));
+    let newer = Charge { client_request_id: Some("job-7".into()), uncounted: 7, ..charge() };
     let line = serde_json::to_string(&newer).unwrap();
     assert_eq!(serde_json::from_str::<Charge>(&line).unwrap(), newer);
 }

@@ -73,7 +73,7 @@ async fn a_charge_waits_for_the_estimate_it_replaces() {
     let insert = AssertSqlSafe(format!(
         "insert into usage_event values (
              '{}', '{}', 'key', 'grok-4', '', '2026-01-02', 0,
-             0, 0, 10, 0, 0, 'abandoned', 'estimated', true, null, 0
+             0, 0, 10, 0, 0, 'abandoned', 'estimated', true, null, 0, null, 3
          )",
         real.request.0, user.id
     ));
