@@ -1,6 +1,7 @@
 mod golden;
 mod properties;
 mod endings;
+mod golden_endings;
 mod history;
 mod hostile;
 
