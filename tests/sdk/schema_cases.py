@@ -11,7 +11,7 @@ import schema
 from harness import MODEL, ask, case, expect
 
 GOLDEN = Path(__file__).resolve().parents[2] / "crates/wire/src/translation/tests"
-WORDS = {"chat": "chat/completions", "responses": "responses", "messages": "messages"}
+PATHS = {"chat": "chat/completions", "responses": "responses", "messages": "messages"}
 
 
 def golden_files(surface):
@@ -44,7 +44,7 @@ def body(surface, text="hello", **members):
 def send(ctx, surface, content, key=None):
     """Status and text of a call; the body of a reply that breaks off is what came before."""
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    request = urllib.request.Request(f"{ctx.base_url}/{WORDS[surface]}", data)
+    request = urllib.request.Request(f"{ctx.base_url}/{PATHS[surface]}", data)
     request.add_header("authorization", "Bearer " + (key or ctx.api_key))
     request.add_header("content-type", "application/json")
     try:

@@ -33,7 +33,9 @@ fn completion(ending: &str) -> Value {
         "calls" => {
             (json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
         }
-        "refusal" => (json!({"role": "assistant", "content": null, "refusal": "I will not."}), "stop"),
+        "refusal" => {
+            (json!({"role": "assistant", "content": null, "refusal": "I will not."}), "stop")
+        }
         "limit" => (json!({"role": "assistant", "content": "Once upon"}), "length"),
         "filter" => (json!({"role": "assistant", "content": "Take"}), "content_filter"),
         _ => (
@@ -50,16 +52,15 @@ fn completion(ending: &str) -> Value {
 
 fn response(ending: &str) -> Value {
     let message = |part: Value| json!({"id": "msg_u", "type": "message", "role": "assistant", "status": "completed", "content": [part]});
-    let text = |text: &str| message(json!({"type": "output_text", "text": text, "annotations": []}));
+    let text =
+        |text: &str| message(json!({"type": "output_text", "text": text, "annotations": []}));
     let reasoning = json!({"id": "rs_u", "type": "reasoning", "encrypted_content": "c2VhbGVk",
         "summary": [{"type": "summary_text", "text": "6 times 7."}]});
     let call = json!({"id": "fc_u", "type": "function_call", "call_id": "call_1", "name": "get_weather",
         "arguments": "{\"city\":\"Bar\"}", "status": "completed"});
     let (output, reason) = match ending {
         "calls" => (json!([call]), None),
-        "refusal" => {
-            (json!([message(json!({"type": "refusal", "refusal": "I will not."}))]), None)
-        }
+        "refusal" => (json!([message(json!({"type": "refusal", "refusal": "I will not."}))]), None),
         "limit" => (json!([text("Once upon")]), Some("max_output_tokens")),
         "filter" => (json!([text("Take")]), Some("content_filter")),
         _ => (json!([reasoning, text("42.")]), None),
@@ -77,7 +78,10 @@ fn reply_stream(to: Surface, ending: &str) -> String {
     let mut reply = reply(to, ending);
     if to == Surface::Responses {
         let status = reply["status"].as_str().unwrap().to_owned();
-        return format!("data: {}\n\n", json!({"type": format!("response.{status}"), "response": reply}));
+        return format!(
+            "data: {}\n\n",
+            json!({"type": format!("response.{status}"), "response": reply})
+        );
     }
     reply["choices"][0]["delta"] = reply["choices"][0]["message"].take();
     format!("data: {reply}\n\ndata: [DONE]\n\n")

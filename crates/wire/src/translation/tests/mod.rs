@@ -4,6 +4,7 @@ mod endings;
 mod golden_endings;
 mod history;
 mod hostile;
+mod tool_names;
 
 use super::{
     ReplyTranslation, TranslatedRequest, Translation, TranslationError, TranslationOptions,
