@@ -16,6 +16,7 @@ use domain::secret::Secret;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use wire::dialect::Dialect;
 use wire::surface::Surface;
 
 /// Defaults of upstreams; `config/default.toml` shows the same values.
@@ -139,6 +140,7 @@ fn key(
 }
 
 fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> Arc<Upstream> {
+    let dialect = said(upstream.dialect.as_ref()).unwrap_or_default();
     Arc::new(Upstream {
         name: upstream.value_name().into(),
         tls: url.tls,
@@ -159,7 +161,10 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
         queue_timeout: wait(upstream.queue_timeout.as_ref(), QUEUE_TIMEOUT),
         probe: pause(upstream.probe_interval.as_ref()).flatten(),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
-        dialect: said(upstream.dialect.as_ref()).unwrap_or_default(),
+        dialect,
+        system_first_only: said(upstream.system_first_only.as_ref())
+            .unwrap_or(dialect == Dialect::ChatOnly),
+        replays_reasoning: said(upstream.replays_reasoning.as_ref()).unwrap_or(false),
         on_hang_up: said(upstream.on_hang_up.as_ref()),
         stream_options: said(upstream.stream_options.as_ref()).unwrap_or(true),
         surfaces: said(upstream.surfaces.as_ref())

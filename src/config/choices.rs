@@ -81,11 +81,14 @@ impl FromConfig for LimitField {
 
 impl FromConfig for Dialect {
     fn expected() -> String {
-        "openai or xai".to_owned()
+        "openai, xai or chat_only".to_owned()
     }
 
     fn from_value(value: &RawValue) -> Option<Self> {
-        choose(value, [("openai", Self::OpenAi), ("xai", Self::Xai)])
+        choose(
+            value,
+            [("openai", Self::OpenAi), ("xai", Self::Xai), ("chat_only", Self::ChatOnly)],
+        )
     }
 }
 

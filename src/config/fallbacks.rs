@@ -43,6 +43,12 @@ fn conflict(model: &Model, other: &Model) -> Option<&'static str> {
     if other.dialect() != model.dialect() {
         return Some("has upstreams of another dialect");
     }
+    if other.system_first_only() && !model.system_first_only() {
+        return Some("has system_first_only, and this model does not");
+    }
+    if model.replays_reasoning() && !other.replays_reasoning() {
+        return Some("lacks replays_reasoning, and this model has it");
+    }
     if model.takes_effort && !other.takes_effort {
         return Some("has reasoning_effort = false, and this model does not");
     }

@@ -199,6 +199,8 @@ pub struct Upstream {
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
     pub dialect: Optional<Dialect>,
+    pub system_first_only: Optional<bool>,
+    pub replays_reasoning: Optional<bool>,
     pub on_hang_up: Optional<OnHangUp>,
     pub stream_options: Optional<bool>,
     pub surfaces: Optional<SurfaceList>,

@@ -31,6 +31,7 @@ pub type ModelNames = BTreeMap<Arc<str>, Arc<str>>;
 
 /// One server that speaks the OpenAI wire format.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Upstream {
     pub name: Arc<str>,
     pub tls: bool,
@@ -53,6 +54,10 @@ pub struct Upstream {
     pub probe: Option<Duration>,
     pub limit_field: wire::request::LimitField,
     pub dialect: Dialect,
+    /// True if it takes a system message only as the first message. Translated requests have no other one then.
+    pub system_first_only: bool,
+    /// True if it takes the reasoning of earlier turns as `reasoning_content`. Translated requests repeat it then.
+    pub replays_reasoning: bool,
     /// Handling of a call after its client disconnects; `None` = it depends on the call.
     pub on_hang_up: Option<OnHangUp>,
     /// True if it accepts `stream_options`, and so reports the usage of streams.
@@ -188,6 +193,18 @@ impl Model {
     pub fn dialect(&self) -> Dialect {
         let mut dialects = self.routes.iter().map(|route| route.upstream.dialect);
         dialects.find(|dialect| *dialect != Dialect::OpenAi).unwrap_or_default()
+    }
+
+    /// True if one of its upstreams takes a system message only as the first message.
+    #[must_use]
+    pub fn system_first_only(&self) -> bool {
+        self.routes.iter().any(|route| route.upstream.system_first_only)
+    }
+
+    /// True if all of its upstreams take the reasoning of earlier turns.
+    #[must_use]
+    pub fn replays_reasoning(&self) -> bool {
+        self.routes.iter().all(|route| route.upstream.replays_reasoning)
     }
 }
 

@@ -2,7 +2,7 @@
 
 Run by `scripts/sdk`, once in each virtual environment:
 
-    python suite.py openai|langchain|langchain-xai|llm|anthropic CONTEXT.json
+    python suite.py openai|langchain|langchain-xai|llm|anthropic|openai-schema|anthropic-schema CONTEXT.json
 
 The context names the base address, the keys and the simulator behind the gateway; `target` is
 `gateway`, or `simulator` when the clients talk to the simulator itself, which knows no quotas.
@@ -19,6 +19,7 @@ import langchain_cases  # noqa: F401
 import langchain_xai_cases  # noqa: F401
 import llm_cases  # noqa: F401
 import anthropic_cases  # noqa: F401
+import schema_cases  # noqa: F401
 
 
 def run(ctx, name, function):

@@ -82,6 +82,12 @@ pub enum Fault {
     NoStreamOptions,
     /// Requests with reasoning that was sealed under another seed are refused.
     Sealed,
+    /// The prompt is refused as longer than the model's context, as xAI does it.
+    PromptTooLong,
+    /// The prompt is refused by content rules: 403, as xAI does it.
+    ForbiddenPrompt,
+    /// The prompt is refused by content rules: 400 with a code, as `OpenAI` does it.
+    ContentPolicy,
     /// The reply has headers that only the operator may see.
     LeakyHeaders,
     /// A 400 that quotes the key, a host, an address and an e-mail address.
@@ -102,7 +108,7 @@ pub const NAMES: &str = "cut=N reset=N close=N stall=N error-event=N 429[=SECOND
     garbage slow-first-byte=MS drip split crlf comments multiline no-usage usage-twice \
     usage-every-chunk zero-usage cached-over duplicate-keys odd-index error-200 error-first wrong-key \
     credit-balance arrearage billing-limit spending-limit no-balance no-quota key-not-valid empty oversize bad-utf8 \
-    overrun=N refuse-headers interim=N trailers=N gzip short-id=N no-stream-options sealed leaky-headers leaky-error";
+    overrun=N refuse-headers interim=N trailers=N gzip short-id=N no-stream-options sealed prompt-too-long forbidden-prompt content-policy leaky-headers leaky-error";
 
 /// The way in which a stream breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +223,7 @@ impl FromStr for Fault {
 }
 
 /// The faults that take no argument.
-const WITHOUT_ARGUMENT: [(&str, Fault); 30] = [
+const WITHOUT_ARGUMENT: [(&str, Fault); 33] = [
     ("410", Fault::Status(410)),
     ("422", Fault::Status(422)),
     ("500", Fault::Status(500)),
@@ -246,6 +252,9 @@ const WITHOUT_ARGUMENT: [(&str, Fault); 30] = [
     ("gzip", Fault::Gzip),
     ("no-stream-options", Fault::NoStreamOptions),
     ("sealed", Fault::Sealed),
+    ("prompt-too-long", Fault::PromptTooLong),
+    ("forbidden-prompt", Fault::ForbiddenPrompt),
+    ("content-policy", Fault::ContentPolicy),
     ("leaky-headers", Fault::LeakyHeaders),
     ("leaky-error", Fault::LeakyError),
 ];

@@ -101,6 +101,9 @@ fn refusal(fault: Fault, streamed: Option<Route>, headers: &HeaderMap) -> Option
     match fault {
         Fault::AccountError(account_error) => Some(Refusal::AccountError(account_error)),
         Fault::LeakyError => Some(Refusal::LeakedSecrets { key: key().to_owned() }),
+        Fault::PromptTooLong => Some(Refusal::PromptTooLong),
+        Fault::ForbiddenPrompt => Some(Refusal::ForbiddenPrompt),
+        Fault::ContentPolicy => Some(Refusal::ContentPolicy),
         Fault::ErrorFirst if streamed.is_none() => Some(Refusal::InvalidArguments),
         Fault::Status(status) => Some(Refusal::ForcedStatus(status)),
         Fault::TooMany(retry_after) => Some(Refusal::TooMany { retry_after }),

@@ -42,6 +42,12 @@ pub enum Refusal {
     AccountError(AccountError),
     #[error("Invalid arguments: 'messages[0].content' has a part that the model cannot read.")]
     InvalidArguments,
+    #[error("This model's maximum prompt length is 131072 but the request contains 131073 tokens.")]
+    PromptTooLong,
+    #[error("Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_SIMULATED")]
+    ForbiddenPrompt,
+    #[error("Your request was rejected as a result of our safety system.")]
+    ContentPolicy,
     #[error("Unknown parameter: 'stream_options'.")]
     StreamOptions,
     #[error("The encrypted content of an item could not be verified.")]
@@ -66,10 +72,13 @@ impl Refusal {
             Self::WrongKey { .. }
             | Self::InvalidOverride(_)
             | Self::InvalidArguments
+            | Self::PromptTooLong
+            | Self::ContentPolicy
             | Self::StreamOptions
             | Self::ForeignSeal
             | Self::AnswerTooLarge
             | Self::LeakedSecrets { .. } => StatusCode::BAD_REQUEST,
+            Self::ForbiddenPrompt => StatusCode::FORBIDDEN,
             Self::AccountError(account_error) => account_error.status(),
             Self::NotSupported(not_supported) => not_supported.status(),
             Self::UnknownModel(_)
@@ -92,6 +101,7 @@ impl Refusal {
             | Self::InvalidOverride(_)
             | Self::InvalidBody(_)
             | Self::TooLarge
+            | Self::PromptTooLong
             | Self::AnswerTooLarge => "invalid-argument",
             Self::UnknownModel(_)
             | Self::UnknownResponse(_)
@@ -102,7 +112,10 @@ impl Refusal {
             Self::InvalidArguments => "invalid_arguments",
             Self::StreamOptions => "unknown_parameter",
             Self::ForeignSeal => "invalid_encrypted_content",
-            Self::LeakedSecrets { .. } | Self::AccountError(_) => "permission-denied",
+            Self::ContentPolicy => "content_policy_violation",
+            Self::LeakedSecrets { .. } | Self::AccountError(_) | Self::ForbiddenPrompt => {
+                "permission-denied"
+            }
             Self::ForcedStatus(status) => forced_status(*status).0,
         }
     }
@@ -110,7 +123,7 @@ impl Refusal {
     /// The invalid field, for refusals in `OpenAI`'s shape.
     fn param(&self) -> Option<&'static str> {
         match self {
-            Self::InvalidArguments => Some("messages[0].content"),
+            Self::InvalidArguments | Self::ContentPolicy => Some("messages[0].content"),
             Self::StreamOptions => Some("stream_options"),
             Self::ForeignSeal => Some("input"),
             _ => None,

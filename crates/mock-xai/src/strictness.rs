@@ -39,6 +39,9 @@ const FOREIGN_ITEMS: [&str; 5] = [
     "tool_search_output",
 ];
 
+/// Types of choices that other servers know.
+const FOREIGN_CHOICES: [&str; 2] = ["allowed_tools", "custom"];
+
 /// The part of a request that xAI refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotSupported {
@@ -46,6 +49,14 @@ pub enum NotSupported {
         "Failed to deserialize the JSON body into the target type: tools[{index}].type: unknown variant `{kind}`, expected {expected}"
     )]
     ToolType { index: usize, kind: String, expected: String },
+    #[error(
+        "Failed to deserialize the JSON body into the target type: messages.tool_calls.type: unknown variant `{0}`, expected `function`"
+    )]
+    CallType(String),
+    #[error(
+        "Failed to deserialize the JSON body into the target type: tool_choice: data did not match any variant of untagged enum ModelToolChoice"
+    )]
+    ChoiceType,
     #[error("Argument not supported: {0}")]
     Argument(&'static str),
     #[error(
@@ -73,7 +84,9 @@ pub enum NotSupported {
 impl NotSupported {
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::ToolType { .. } | Self::InputItem => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::ToolType { .. } | Self::InputItem | Self::CallType(_) | Self::ChoiceType => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -95,7 +108,13 @@ pub fn check(surface: Surface, request: &ModelRequest, model: &Model) -> Result<
             request.input.iter().try_for_each(check_item)?;
             check_schemas(request)?;
         }
-        Surface::Chat => check_types(request, CHAT_TOOLS)?,
+        Surface::Chat => {
+            check_types(request, CHAT_TOOLS)?;
+            let foreign = request.call_types.iter().find(|kind| *kind != "function");
+            if let Some(kind) = foreign {
+                return Err(NotSupported::CallType(quoted(kind)));
+            }
+        }
         Surface::Messages => {}
         Surface::Completions | Surface::Embeddings | Surface::Images => return Ok(()),
     }
@@ -174,6 +193,10 @@ fn check_choice(request: &ModelRequest) -> Result<(), NotSupported> {
     let tools = &request.tools;
     if tools.choice.is_some() && tools.list.is_empty() {
         return Err(NotSupported::ChoiceWithoutTools);
+    }
+    let kind = tools.choice.as_ref().and_then(|choice| choice["type"].as_str());
+    if kind.is_some_and(|kind| FOREIGN_CHOICES.contains(&kind)) {
+        return Err(NotSupported::ChoiceType);
     }
     match tools.choice() {
         ToolChoice::Named(name) if !tools.functions().any(|known| known["name"] == name) => {

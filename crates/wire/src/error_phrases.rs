@@ -70,8 +70,15 @@ pub(super) const KEY_CODES: [&str; 34] = [
 ];
 
 /// Codes of what the upstream's content rules forbid.
-pub(super) const CONTENT_CODES: [&str; 8] = [
+pub(super) const CONTENT_CODES: [&str; 15] = [
     "content-policy-violation",
+    "image-content-policy-violation",
+    "content-policy",
+    "content-blocked",
+    "content-moderation",
+    "prompt-blocked",
+    "prompt-filtered",
+    "prohibited-content",
     "content-filter",
     "content-filtered",
     "moderation-blocked",

@@ -28,6 +28,7 @@ mod error_phrases;
 pub mod redact;
 pub mod redact_reply;
 pub mod json;
+mod tool_names;
 pub mod translation;
 pub mod dialect;
 pub mod tokens;

@@ -98,6 +98,7 @@ impl RawUpstreamError {
             429 => Fault::Rate,
             403 if self.is_about_content(&spoken) => Fault::Content,
             401 | 403 | 407 => Fault::OperatorKey,
+            400 | 422 if self.is_content_refusal(&spoken) => Fault::Content,
             400 | 413 | 422 if self.has_code(&["context-length-exceeded"]) || has(&TOO_LONG) => {
                 Fault::TooLong
             }
@@ -143,6 +144,13 @@ impl RawUpstreamError {
         self.has_code(&error_phrases::CONTENT_CODES) || error_phrases::CONTENT.iter().any(mentions)
     }
 
+    /// True for an error of the request whose code says that content rules forbid it. Words alone do not: they may be
+    /// about a parameter of that name.
+    fn is_content_refusal(&self, spoken: &str) -> bool {
+        self.has_code(&error_phrases::CONTENT_CODES)
+            || self.has_code(&["invalid-prompt"]) && self.is_about_content(spoken)
+    }
+
     /// True if the error is about reasoning that another account or server has sealed.
     fn is_about_seals(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
@@ -167,6 +175,8 @@ impl RawUpstreamError {
             |parts: &[&str]| parts.iter().any(|part| words.iter().any(|word| word.contains(part)));
         if let Ok(status @ 400..=599) = words[0].parse() {
             status
+        } else if self.has_code(&error_phrases::CONTENT_CODES) {
+            400
         } else if says(&["exhausted", "rate-limit", "insufficient-quota", "too-many-requests"]) {
             429
         } else if says(&["billing", "credit", "payment"]) {

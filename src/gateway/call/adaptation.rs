@@ -72,7 +72,7 @@ fn adapt_to(
     permit: &mut BodyPermit,
 ) -> Result<Option<AdaptedRequest>, Refusal> {
     let (surface, translated) = match target(model, request.surface) {
-        Some(surface) => (surface, Some(translate(request.surface, surface, body, head)?)),
+        Some(surface) => (surface, Some(translate(model, (request.surface, surface), body, head)?)),
         None => (request.surface, None),
     };
     let (body, translation) = match translated {
@@ -96,14 +96,19 @@ fn target(model: &Model, from: Surface) -> Option<Surface> {
 }
 
 fn translate(
-    from: Surface,
-    to: Surface,
+    model: &Model,
+    (from, to): (Surface, Surface),
     body: &[u8],
     head: &RequestHead,
 ) -> Result<(Vec<u8>, ReplyTranslation), Refusal> {
     let id = head.id.0.simple().to_string();
     let created_at = u64::try_from(head.admitted_at.as_second()).unwrap_or(0);
-    let options = TranslationOptions { id: &id, created_at, ..TranslationOptions::default() };
+    let options = TranslationOptions {
+        id: &id,
+        created_at,
+        system_first_only: model.system_first_only(),
+        replays_reasoning: model.replays_reasoning(),
+    };
     let translated = Translation::of_request(from, to, body, &options);
     let translated = translated.map_err(|error| Refusal::BadBody(bad_body(error)))?;
     Ok((translated.body, translated.reply))
@@ -117,8 +122,8 @@ fn in_dialect<'a>(
 ) -> (Cow<'a, [u8]>, Option<DialectReply>) {
     let dialect = model.dialect();
     let has = |name: &[u8]| memmem::find(&body, name).is_some();
-    let has_rules =
-        dialect == Dialect::Xai && (surface == Surface::Responses || has(b"\"tool_choice\""));
+    let has_rules = dialect == Dialect::Xai
+        && (surface == Surface::Responses || has(b"\"tool_choice\"") || has(b"\"custom\""));
     let is_personal = || PERSONAL.iter().any(|name| has(name));
     if !has_rules && model.takes_effort && !is_personal() {
         return (body, None);

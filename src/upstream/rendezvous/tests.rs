@@ -23,6 +23,8 @@ fn route(name: &str, weight: Option<u32>) -> Route {
         probe: None,
         limit_field: LimitField::default(),
         dialect: Dialect::default(),
+        system_first_only: false,
+        replays_reasoning: false,
         on_hang_up: None,
         stream_options: true,
         surfaces: Vec::new(),

@@ -124,6 +124,7 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
         "no-credits" => vec![status(429, "application/json", NO_CREDITS)],
         "too-long" => vec![status(400, "application/json", TOO_LONG)],
         "forbidden" => vec![status(403, "application/json", FORBIDDEN)],
+        "policy" => vec![status(400, "application/json", POLICY)],
         _ => match trouble.parse() {
             Ok(number) => vec![status(number, "application/json", complaint(number))],
             Err(_) if is_stream => streamed(trouble),
@@ -132,6 +133,7 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
     }
 }
 
+const POLICY: &str = r#"{"error":{"message":"Your request was rejected by our safety system.","type":"invalid_request_error","param":null,"code":"content_policy_violation"}}"#;
 const WRONG_KEY: &str =
     r#"{"code":"invalid-argument","error":"Incorrect API key provided: xa***Qz."}"#;
 const NO_CREDITS: &str = r#"{"code":"resource-exhausted","error":"Your team has either used all available credits or reached its monthly spending limit."}"#;

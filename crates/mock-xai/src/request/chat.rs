@@ -42,10 +42,17 @@ pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
         choices: body.n.unwrap_or(1).max(1),
         tools: Tools::read(body.tools, body.tool_choice)?,
+        call_types: call_types(&body.messages),
         structured: structured_text(body.response_format)?,
         show_reasoning: body.reasoning_effort.is_some(),
         effort: body.reasoning_effort.map(Cow::into_owned),
         deferred: body.deferred.unwrap_or(false),
         ..prompt.into_request()
     })
+}
+
+/// The types of all calls in the messages.
+fn call_types(messages: &[Message<'_>]) -> Vec<String> {
+    let calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()?.as_array());
+    calls.flatten().filter_map(|call| call["type"].as_str().map(str::to_owned)).collect()
 }

@@ -35,6 +35,8 @@ pub struct ModelRequest {
     pub digest: u64,
     pub last_user_text: String,
     pub tools: Tools,
+    /// Types of the earlier calls in the messages of a chat.
+    pub call_types: Vec<String>,
     /// The last message is a tool's result, so the answer is text.
     pub after_tool: bool,
     /// The text of structured output.
@@ -96,6 +98,7 @@ pub struct Message<'a> {
     content: Option<Content<'a>>,
     name: Option<Cow<'a, str>>,
     encrypted_content: Option<Cow<'a, str>>,
+    tool_calls: Option<Value>,
 }
 
 #[derive(Deserialize)]

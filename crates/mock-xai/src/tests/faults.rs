@@ -73,6 +73,9 @@ async fn an_operators_trouble_has_the_shape_of_its_upstream() {
         ("no-balance", 402, "Insufficient Balance"),
         ("no-quota", 429, "insufficient_quota"),
         ("key-not-valid", 400, "API key not valid"),
+        ("prompt-too-long", 400, "maximum prompt length is 131072"),
+        ("forbidden-prompt", 403, "violates usage guidelines"),
+        ("content-policy", 400, "\"content_policy_violation\""),
         ("leaky-error", 400, "the key xai-1 of operator@example.com"),
     ] {
         let reply = chat(&running, &format!("[sim fault={fault}]"), "").await;

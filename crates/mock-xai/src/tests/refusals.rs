@@ -74,6 +74,11 @@ async fn requests_of_other_dialects_are_refused_in_xais_words() {
             400,
             "'g'",
         ),
+        (
+            json!({"tools": [function("f")], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}),
+            422,
+            "did not match any variant of untagged enum ModelToolChoice",
+        ),
         (json!({"model": "grok-9"}), 404, "The model grok-9 does not exist"),
     ];
     for (members, expected, words) in cases {
@@ -82,6 +87,27 @@ async fn requests_of_other_dialects_are_refused_in_xais_words() {
         assert!(reply.json()["error"].as_str().expect("text").contains(words), "{}", reply.text());
     }
     assert!(running.log.entries().is_empty(), "nothing is billed");
+}
+
+#[tokio::test]
+async fn custom_tools_of_chat_are_refused() {
+    let running = start(Settings::default()).await;
+    let function = r#""tools":[{"type":"function","function":{"name":"f"}}]"#;
+    for members in [
+        r#","tools":[{"type":"custom","custom":{"name":"c"}}]"#.to_owned(),
+        format!(r#",{function},"tool_choice":{{"type":"custom","custom":{{"name":"f"}}}}"#),
+        format!(r#",{function},"tool_choice":{{"type":"allowed_tools","allowed_tools":{{}}}}"#),
+    ] {
+        assert_eq!(status(&chat(&running, "hello", &members).await), 422, "{members}");
+    }
+    let call = json!({"id": "c", "type": "custom", "custom": {"name": "c", "input": "x"}});
+    let body = json!({"model": "grok-4.3", "messages": [
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "done"},
+    ]});
+    let refused = send(&running, "POST", "/v1/chat/completions", "", &body.to_string()).await;
+    assert_eq!(status(&refused), 422);
+    assert!(refused.text().contains("unknown variant `custom`, expected `function`"));
 }
 
 #[tokio::test]

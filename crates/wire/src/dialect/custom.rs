@@ -1,26 +1,58 @@
 //! Tools that take text, for an upstream that only has functions: a function with one argument, and its calls.
 
 use super::members::{Edit, edit_object};
-use super::names::OriginalTool;
 use super::xai::text;
 use crate::json;
+use crate::tool_names::OriginalTool;
 use crate::translation::{CUSTOM_PARAMETERS, CustomFormat, INPUT, describe_custom};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// The function that stands for a custom tool.
+/// The function that stands for a custom tool of responses.
 pub(super) fn as_function(tool: &RawValue, flat: &str) -> String {
     let [format] = json::members(tool.get().as_bytes(), ["format"]).unwrap_or_default();
-    let part = |name| format.map(|format| text(format, name)).filter(|text| !text.is_empty());
+    format!(r#"{{"type":"function",{}}}"#, definition(tool, format, flat))
+}
+
+/// The function that stands for a custom tool of chat completions, which nest its grammar.
+pub(super) fn as_chat_function(custom: &RawValue, flat: &str) -> String {
+    let [format] = json::members(custom.get().as_bytes(), ["format"]).unwrap_or_default();
+    let grammar = format.and_then(|format| json::members(format.get().as_bytes(), ["grammar"]));
+    let [grammar] = grammar.unwrap_or_default();
+    format!(r#"{{"type":"function","function":{{{}}}}}"#, definition(custom, grammar, flat))
+}
+
+/// The members of the function, without braces.
+fn definition(tool: &RawValue, grammar: Option<&RawValue>, flat: &str) -> String {
+    let part = |name| grammar.map(|grammar| text(grammar, name)).filter(|text| !text.is_empty());
     let format = part("syntax").zip(part("definition")).map(|(syntax, definition)| CustomFormat {
         syntax: syntax.into(),
         definition: definition.into(),
     });
     let description = describe_custom(Some(&text(tool, "description")), format.as_ref());
     let (name, description) = (Value::from(flat), Value::from(description));
-    format!(
-        r#"{{"type":"function","name":{name},"description":{description},"parameters":{CUSTOM_PARAMETERS}}}"#
-    )
+    format!(r#""name":{name},"description":{description},"parameters":{CUSTOM_PARAMETERS}"#)
+}
+
+/// An earlier call of a custom tool in a message of the assistant, as a call of its function.
+pub(super) fn chat_call_as_function(call: &RawValue, custom: &RawValue, flat: &str) -> Edit {
+    let arguments = json!({ INPUT: text(custom, "input") }).to_string();
+    let function = json!({"name": flat, "arguments": arguments});
+    Edit::of(edit_object(call.get(), |member, _| match member {
+        "type" => Edit::Replace(r#""function""#.to_owned()),
+        "custom" => Edit::Rename("function", function.to_string()),
+        _ => Edit::Keep,
+    }))
+}
+
+/// A call of the function in a message, as a call of the custom tool that it stands for.
+pub(super) fn restore_chat_call(call: &RawValue, function: &RawValue, name: &str) -> Edit {
+    let custom = json!({"name": name, "input": input(&text(function, "arguments"))});
+    Edit::of(edit_object(call.get(), |member, _| match member {
+        "type" => Edit::Replace(r#""custom""#.to_owned()),
+        "function" => Edit::Rename("custom", custom.to_string()),
+        _ => Edit::Keep,
+    }))
 }
 
 /// An earlier call of a custom tool as a call of its function.

@@ -8,8 +8,11 @@ mod union_schema;
 mod tools;
 mod names;
 mod custom;
+mod allowed;
+mod chat;
 mod xai;
 mod reply;
+mod chat_stream;
 mod stream;
 
 pub use reply::DialectReply;
@@ -17,10 +20,11 @@ pub use stream::DialectStream;
 
 use crate::json;
 use crate::surface::Surface;
+use chat::ChatPlan;
 use members::{Edit, edit_object};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use xai::Plan;
+use xai::Plan as ResponsesPlan;
 
 /// Headers in which clients send ids of installations and paths of workspaces. They stay at the gateway.
 pub const PERSONAL_HEADERS: [&str; 1] = ["x-codex-turn-metadata"];
@@ -64,23 +68,57 @@ impl Dialect {
         let Some(text) = json::object_text(body) else {
             return DialectRequest { body: Cow::Borrowed(body), reply: DialectReply::default() };
         };
-        let is_planned = self == Self::Xai && surface == Surface::Responses;
-        let plan = is_planned.then(|| Plan::of(text));
-        let drops_choice = self == Self::Xai && !is_planned && xai::choice_without_tools(text);
-        let edited = edit_object(text, |name, value| match (name, &plan) {
-            ("client_metadata", _) => Edit::Drop,
-            ("metadata", _) => without(value, "user_id"),
-            ("reasoning", _) if !options.takes_effort => without(value, "effort"),
-            ("reasoning_effort", _) if !options.takes_effort => Edit::Drop,
-            ("tools", Some(plan)) => plan.tools(value),
-            ("input", Some(plan)) => plan.input(value),
-            ("tool_choice", Some(plan)) => plan.tool_choice(value),
-            ("tool_choice", None) if drops_choice => Edit::Drop,
-            _ => Edit::Keep,
+        let plan = self.plan(surface, text);
+        let edited = edit_object(text, |name, value| match name {
+            "client_metadata" => Edit::Drop,
+            "metadata" => without(value, "user_id"),
+            "reasoning" if !options.takes_effort => without(value, "effort"),
+            "reasoning_effort" if !options.takes_effort => Edit::Drop,
+            name => plan.edit(name, value),
         });
-        let reply = plan.map(|plan| DialectReply::new(plan.names, text)).unwrap_or_default();
+        let reply = plan.into_reply(text);
         let body = edited.map_or(Cow::Borrowed(body), |body| Cow::Owned(body.into_bytes()));
         DialectRequest { body, reply }
+    }
+}
+
+/// How a request is written in a dialect.
+enum Plan {
+    /// Only what no upstream may see is left out.
+    Plain,
+    Responses(ResponsesPlan),
+    Chat(ChatPlan),
+    /// Other surfaces lose a choice without tools.
+    WithoutChoice,
+}
+
+impl Dialect {
+    fn plan(self, surface: Surface, body: &str) -> Plan {
+        match (self, surface) {
+            (Self::Xai, Surface::Responses) => Plan::Responses(ResponsesPlan::of(body)),
+            (Self::Xai, Surface::ChatCompletions) => Plan::Chat(ChatPlan::of(body)),
+            (Self::Xai, _) if xai::choice_without_tools(body) => Plan::WithoutChoice,
+            _ => Plan::Plain,
+        }
+    }
+}
+
+impl Plan {
+    fn edit(&self, member: &str, value: &RawValue) -> Edit {
+        match self {
+            Self::Responses(plan) => plan.edit(member, value),
+            Self::Chat(plan) => plan.edit(member, value),
+            Self::WithoutChoice if member == "tool_choice" => Edit::Drop,
+            Self::WithoutChoice | Self::Plain => Edit::Keep,
+        }
+    }
+
+    fn into_reply(self, body: &str) -> DialectReply {
+        match self {
+            Self::Responses(plan) => plan.into_reply(body),
+            Self::Chat(plan) => plan.into_reply(),
+            Self::WithoutChoice | Self::Plain => DialectReply::default(),
+        }
     }
 }
 

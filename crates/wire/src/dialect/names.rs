@@ -1,149 +1,36 @@
-//! The names of tools that the upstream knows as functions under names of their own.
+//! Reads the tools of a request whose names change.
 
 use super::xai::text;
 use crate::json::{self, each_element};
+use crate::tool_names::{CallKind, MAX_NAMESPACE, OriginalTool, ToolNames};
 use serde_json::value::RawValue;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-/// The longest name of a function.
-const MAX_NAME: usize = 64;
-/// Longest name of a namespace that is flattened, in bytes: it is written once for each of its tools.
-pub(super) const MAX_NAMESPACE: usize = 128;
-
-/// The kind of a tool for the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    Function,
-    /// A tool whose input is text; the upstream has a function with one argument.
-    Custom,
-}
-
-/// A tool of a request as its caller knows it. `namespace` is empty outside of namespaces.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct OriginalTool {
-    pub kind: Kind,
-    pub namespace: String,
-    pub name: String,
-}
-
-/// The tools of a request that change, by both of their names.
-#[derive(Debug, Default)]
-pub(super) struct ToolNames {
-    flat: HashMap<OriginalTool, String>,
-    original: HashMap<String, OriginalTool>,
-    /// The names of functions that stay as they are.
-    kept: HashSet<String>,
-}
-
-impl ToolNames {
-    /// Names the tools of a request.
-    pub fn of(tools: &RawValue) -> Self {
-        let mut names = Self::default();
-        let mut changed = Vec::new();
-        let _ = each_element(tools.get(), |tool| match &*text(tool, "type") {
-            "function" => {
-                names.kept.insert(text(tool, "name"));
+/// Names the tools of a request for responses.
+pub(super) fn of_responses(tools: &RawValue) -> ToolNames {
+    let (mut kept, mut changed) = (HashSet::new(), Vec::new());
+    let _ = each_element(tools.get(), |tool| match &*text(tool, "type") {
+        "function" => {
+            kept.insert(text(tool, "name"));
+        }
+        "custom" => changed.push(tool_of(tool, String::new())),
+        "namespace" => {
+            let space = text(tool, "name");
+            if space.len() > MAX_NAMESPACE {
+                return;
             }
-            "custom" => changed.push(OriginalTool::of(tool, String::new())),
-            "namespace" => {
-                let space = text(tool, "name");
-                if space.len() > MAX_NAMESPACE {
-                    return;
-                }
-                let [tools] = json::members(tool.get().as_bytes(), ["tools"]).unwrap_or_default();
-                let _ = each_element(tools.map_or("[]", RawValue::get), |tool| {
-                    changed.push(OriginalTool::of(tool, space.clone()));
-                });
-            }
-            _ => {}
-        });
-        for tool in changed {
-            names.add(tool);
+            let [tools] = json::members(tool.get().as_bytes(), ["tools"]).unwrap_or_default();
+            let _ = each_element(tools.map_or("[]", RawValue::get), |tool| {
+                changed.push(tool_of(tool, space.clone()));
+            });
         }
-        names
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.original.is_empty()
-    }
-
-    /// The upstream's name for a tool, also for one that the request does not have.
-    pub fn flat(&self, tool: &OriginalTool) -> String {
-        self.flat.get(tool).cloned().unwrap_or_else(|| tool.plain_name())
-    }
-
-    pub fn has(&self, tool: &OriginalTool) -> bool {
-        self.flat.contains_key(tool)
-    }
-
-    /// The caller's tool behind a name of the upstream's; `None` for a function that kept its name.
-    pub fn original(&self, flat: &str) -> Option<&OriginalTool> {
-        self.original.get(flat)
-    }
-
-    /// A tool that is there twice keeps its first name, and one without a name has none.
-    fn add(&mut self, tool: OriginalTool) {
-        if tool.name.is_empty() || self.flat.contains_key(&tool) {
-            return;
-        }
-        let mut flat = tool.plain_name();
-        let mut attempt = 0;
-        while self.kept.contains(&flat) || self.original.contains_key(&flat) {
-            attempt += 1;
-            flat = tool.name_with_suffix(attempt);
-        }
-        self.original.insert(flat.clone(), tool.clone());
-        self.flat.insert(tool, flat);
-    }
+        _ => {}
+    });
+    ToolNames::new(kept, changed)
 }
 
-impl OriginalTool {
-    /// The tool that is written in `tool`.
-    pub fn of(tool: &RawValue, namespace: String) -> Self {
-        let kind = if text(tool, "type") == "custom" { Kind::Custom } else { Kind::Function };
-        Self { kind, namespace, name: text(tool, "name") }
-    }
-
-    /// The name outside of the namespace; with a suffix if it is too long.
-    fn plain_name(&self) -> String {
-        let joined = self.joined();
-        if joined.len() > MAX_NAME && !self.namespace.is_empty() {
-            self.name_with_suffix(0)
-        } else {
-            joined
-        }
-    }
-
-    fn joined(&self) -> String {
-        if self.namespace.is_empty() {
-            self.name.clone()
-        } else {
-            format!("{}__{}", self.namespace, self.name)
-        }
-    }
-
-    /// A name with a suffix that follows from the tool alone, so that it is the same in the next request.
-    fn name_with_suffix(&self, attempt: u32) -> String {
-        let mut name = self.joined();
-        let suffix = format!("_{:08x}", self.digest(attempt));
-        let mut end = name.len().min(MAX_NAME - suffix.len());
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        name.truncate(end);
-        name + &suffix
-    }
-
-    /// FNV-1a of the tool and the attempt, folded to 32 bits.
-    fn digest(&self, attempt: u32) -> u32 {
-        let kind = if self.kind == Kind::Custom { b"c" } else { b"f" };
-        let parts = [self.namespace.as_bytes(), b"\0", self.name.as_bytes(), kind];
-        let bytes =
-            parts.into_iter().flatten().chain(&attempt.to_le_bytes()).copied().collect::<Vec<_>>();
-        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let folded = (hash ^ (hash >> 32)) & u64::from(u32::MAX);
-        u32::try_from(folded).unwrap_or_default()
-    }
+/// The tool that is written in `tool`.
+pub(super) fn tool_of(tool: &RawValue, namespace: String) -> OriginalTool {
+    let kind = if text(tool, "type") == "custom" { CallKind::Custom } else { CallKind::Function };
+    OriginalTool { kind, namespace, name: text(tool, "name") }
 }

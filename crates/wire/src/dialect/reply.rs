@@ -2,16 +2,16 @@
 
 use super::custom::{self, named};
 use super::members::{Edit, edit_array, edit_object};
-use super::names::{Kind, OriginalTool, ToolNames};
 use super::stream::DialectStream;
 use super::xai::text;
 use crate::json;
+use crate::tool_names::{CallKind, OriginalTool, ToolNames};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What every object with something to restore contains: a call, or the tools of the request.
-const MARKS: [&str; 2] = ["\"function_call\"", "\"tools\""];
+const MARKS: [&str; 3] = ["\"function_call\"", "\"tools\"", "\"tool_calls\""];
 
 /// Restores tools in the replies to one request.
 #[derive(Debug, Clone, Default)]
@@ -26,9 +26,10 @@ struct Original {
 }
 
 impl DialectReply {
-    /// `body` is the request as its caller sent it.
-    pub(super) fn new(names: ToolNames, body: &str) -> Self {
-        if names.is_empty() {
+    /// `body` is the request as its caller sent it. The reply repeats its tools if their names or, as
+    /// `chooses_some` says, their number is another one at the upstream.
+    pub(super) fn new(names: ToolNames, body: &str, chooses_some: bool) -> Self {
+        if names.is_empty() && !chooses_some {
             return Self::default();
         }
         let members = json::members(body.as_bytes(), ["tools", "tool_choice"]);
@@ -37,10 +38,15 @@ impl DialectReply {
         Self(Arc::new(Original { names, tools, tool_choice }))
     }
 
+    /// For replies that do not repeat the tools.
+    pub(super) fn of_names(names: ToolNames) -> Self {
+        Self(Arc::new(Original { names, tools: None, tool_choice: None }))
+    }
+
     /// True if replies pass as they are.
     #[must_use]
     pub fn is_identity(&self) -> bool {
-        self.0.names.is_empty()
+        self.0.names.is_empty() && self.0.tools.is_none() && self.0.tool_choice.is_none()
     }
 
     /// Bytes of the request that are kept for the reply.
@@ -73,6 +79,7 @@ impl DialectReply {
         edit_object(object, |member, value| match member {
             "item" => self.restore_item(value),
             "output" => Edit::of(edit_array(value.get(), |item| self.restore_item(item))),
+            "choices" => Edit::of(edit_array(value.get(), |choice| self.restore_choice(choice))),
             "response" => Edit::of(self.restore(value.get())),
             "tools" => as_sent(self.0.tools.as_deref()),
             "tool_choice" => as_sent(self.0.tool_choice.as_deref()),
@@ -86,11 +93,33 @@ impl DialectReply {
         }
         match self.original(&text(item, "name")) {
             None => Edit::Keep,
-            Some(tool) if tool.kind == Kind::Custom => custom::restore_call(item, tool),
+            Some(tool) if tool.kind == CallKind::Custom => custom::restore_call(item, tool),
             Some(tool) => Edit::of(edit_object(item.get(), |member, _| match member {
                 "name" => Edit::Replace(named(tool)),
                 _ => Edit::Keep,
             })),
+        }
+    }
+
+    /// The message of a choice of a chat completion.
+    fn restore_choice(&self, choice: &RawValue) -> Edit {
+        Edit::of(edit_object(choice.get(), |member, message| match member {
+            "message" => Edit::of(edit_object(message.get(), |member, calls| match member {
+                "tool_calls" => Edit::of(edit_array(calls.get(), |call| self.restore_call(call))),
+                _ => Edit::Keep,
+            })),
+            _ => Edit::Keep,
+        }))
+    }
+
+    fn restore_call(&self, call: &RawValue) -> Edit {
+        let [function] = json::members(call.get().as_bytes(), ["function"]).unwrap_or_default();
+        let Some(function) = function else { return Edit::Keep };
+        match self.original(&text(function, "name")) {
+            Some(tool) if tool.kind == CallKind::Custom => {
+                custom::restore_chat_call(call, function, &tool.name)
+            }
+            _ => Edit::Keep,
         }
     }
 

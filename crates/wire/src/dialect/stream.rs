@@ -1,11 +1,12 @@
 //! Undoes a dialect in streams, whatever their chunking.
 
+use super::chat_stream::ChatCalls;
 use super::custom::{input, whole_input};
 use super::members::{Edit, edit_object};
-use super::names::Kind;
 use super::reply::DialectReply;
 use crate::json;
 use crate::sse::{Event, Scanner};
+use crate::tool_names::CallKind;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -30,6 +31,7 @@ pub struct DialectStream {
     is_broken: bool,
     /// Calls of custom tools by the ids of their items.
     custom: HashMap<String, CustomCall>,
+    chat: ChatCalls,
 }
 
 /// A call of a custom tool whose input is on its way.
@@ -44,7 +46,13 @@ struct CustomCall {
 impl DialectStream {
     pub(super) fn new(reply: DialectReply) -> Self {
         let scanner = Scanner::new(MAX_EVENT_BYTES);
-        Self { reply, scanner, is_broken: false, custom: HashMap::new() }
+        Self {
+            reply,
+            scanner,
+            is_broken: false,
+            custom: HashMap::new(),
+            chat: ChatCalls::default(),
+        }
     }
 
     /// Takes the next bytes of the stream; appends what follows for the caller to `out`.
@@ -79,6 +87,9 @@ impl DialectStream {
             out.extend_from_slice(&event.raw);
             return;
         };
+        if let Some(chunks) = self.chat.restore(&self.reply, data) {
+            return write_chunks(event, data, &chunks, out);
+        }
         if data.contains(CALL) && self.write_arguments(data, event, out) {
             return;
         }
@@ -122,7 +133,7 @@ impl DialectStream {
         let members = item.and_then(|item| json::members(item.get().as_bytes(), ["id", "name"]));
         let Some([Some(id), Some(name)]) = members else { return };
         let tool = self.reply.original(&json::text(name));
-        let is_custom = tool.is_some_and(|tool| tool.kind == Kind::Custom);
+        let is_custom = tool.is_some_and(|tool| tool.kind == CallKind::Custom);
         if is_custom && self.custom.len() < MAX_CUSTOM_CALLS {
             self.custom.insert(json::text(id).into_owned(), CustomCall::default());
         }
@@ -189,6 +200,15 @@ fn write_data(event: &Event, data: &str, restored: &str, out: &mut Vec<u8>) {
         // Data of several lines.
         None => out.extend_from_slice(format!("data: {}\n\n", one_line(restored)).as_bytes()),
     }
+}
+
+/// Writes chunks in place of one; the last has its other lines.
+fn write_chunks(event: &Event, data: &str, chunks: &[String], out: &mut Vec<u8>) {
+    let Some((last, before)) = chunks.split_last() else { return };
+    for chunk in before {
+        out.extend_from_slice(format!("data: {}\n\n", one_line(chunk)).as_bytes());
+    }
+    write_data(event, data, last, out);
 }
 
 fn write_event(kind: &str, data: &str, out: &mut Vec<u8>) {

@@ -1,11 +1,14 @@
 //! xAI's dialect.
 
+use super::allowed::Allowed;
 use super::custom;
 use super::members::{Edit, edit_array, edit_object};
-use super::names::{Kind, MAX_NAMESPACE, OriginalTool, ToolNames};
+use super::names::{of_responses, tool_of};
+use super::reply::DialectReply;
 use super::tools::is_cached_search;
 use super::union_schema;
 use crate::json::{self, each_element};
+use crate::tool_names::{CallKind, MAX_NAMESPACE, OriginalTool, ToolNames};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::HashSet;
@@ -17,7 +20,8 @@ const FOREIGN_SEARCH_OPTIONS: [&str; 3] =
 /// How the tools of a request on responses are written.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub names: ToolNames,
+    names: ToolNames,
+    allowed: Option<Allowed>,
     /// False if no tool is left.
     has_tools: bool,
     /// True if a search is left.
@@ -29,10 +33,16 @@ pub(super) struct Plan {
 impl Plan {
     /// Reads the tools and the earlier calls of a request.
     pub fn of(body: &str) -> Self {
-        let [tools, input] = json::members(body.as_bytes(), ["tools", "input"]).unwrap_or_default();
-        let names = tools.map(ToolNames::of).unwrap_or_default();
-        let mut plan =
-            Self { names, has_tools: false, has_search: false, answered: HashSet::new() };
+        let members = json::members(body.as_bytes(), ["tools", "input", "tool_choice"]);
+        let [tools, input, choice] = members.unwrap_or_default();
+        let names = tools.map(of_responses).unwrap_or_default();
+        let mut plan = Self {
+            names,
+            allowed: choice.and_then(Allowed::of),
+            has_tools: false,
+            has_search: false,
+            answered: HashSet::new(),
+        };
         let mut written = HashSet::new();
         let _ = each_element(tools.map_or("[]", RawValue::get), |tool| {
             let is_dropped = match plan.tool(tool, &mut written) {
@@ -51,8 +61,27 @@ impl Plan {
         plan
     }
 
+    /// What becomes of a member of the request.
+    pub fn edit(&self, member: &str, value: &RawValue) -> Edit {
+        match member {
+            "tools" => self.tools(value),
+            "input" => self.input(value),
+            "tool_choice" => self.tool_choice(value),
+            _ => Edit::Keep,
+        }
+    }
+
+    /// How the reply is read; `body` is the request as its caller sent it.
+    pub fn into_reply(self, body: &str) -> DialectReply {
+        DialectReply::new(self.names, body, self.allowed.is_some())
+    }
+
+    fn is_left_out(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        self.allowed.as_ref().is_some_and(|allowed| !allowed.allows(kind, namespace, name))
+    }
+
     /// The tools: namespaces and custom tools become functions, what xAI does not have is left out.
-    pub fn tools(&self, tools: &RawValue) -> Edit {
+    fn tools(&self, tools: &RawValue) -> Edit {
         let mut written = HashSet::new();
         Edit::of(edit_array(tools.get(), |tool| self.tool(tool, &mut written)))
     }
@@ -63,8 +92,9 @@ impl Plan {
             // The upstream refuses it.
             "namespace" if text(tool, "name").len() > MAX_NAMESPACE => Edit::Keep,
             "namespace" => Edit::Replace(self.flatten(tool, written)),
+            kind if self.is_left_out(kind, "", &text(tool, "name")) => Edit::Drop,
             "custom" => {
-                let flat = self.names.flat(&OriginalTool::of(tool, String::new()));
+                let flat = self.names.flat(&tool_of(tool, String::new()));
                 let function = custom::as_function(tool, &flat);
                 if written.insert(flat) { Edit::Replace(function) } else { Edit::Drop }
             }
@@ -82,10 +112,11 @@ impl Plan {
         let mut flat = Vec::new();
         let _ = each_element(tools.map_or("[]", RawValue::get), |tool| {
             let kind = text(tool, "type");
-            let original = OriginalTool::of(tool, space.clone());
+            let original = tool_of(tool, space.clone());
             let name = self.names.flat(&original);
             match &*kind {
                 _ if original.name.is_empty() => {}
+                kind if self.is_left_out(function_kind(kind), &space, &original.name) => {}
                 "" | "function" | "custom" if !written.insert(name.clone()) => {}
                 "custom" => flat.push(custom::as_function(tool, &name)),
                 "" | "function" => flat.push(renamed_function(tool, &name, kind.is_empty())),
@@ -96,7 +127,7 @@ impl Plan {
     }
 
     /// Earlier calls as xAI knows their tools; reasoning loses an empty content.
-    pub fn input(&self, input: &RawValue) -> Edit {
+    fn input(&self, input: &RawValue) -> Edit {
         Edit::of(edit_array(input.get(), |item| match &*text(item, "type") {
             "reasoning" => Edit::of(edit_object(item.get(), |name, value| {
                 if name == "content" && json::is_null(value) { Edit::Drop } else { Edit::Keep }
@@ -115,7 +146,7 @@ impl Plan {
     /// A call that the client did not run is one of xAI's own, and stays.
     fn custom_call(&self, item: &RawValue) -> Edit {
         let tool = OriginalTool {
-            kind: Kind::Custom,
+            kind: CallKind::Custom,
             namespace: text(item, "namespace"),
             name: text(item, "name"),
         };
@@ -126,15 +157,19 @@ impl Plan {
     }
 
     /// The choice as far as its tools are left.
-    pub fn tool_choice(&self, choice: &RawValue) -> Edit {
+    fn tool_choice(&self, choice: &RawValue) -> Edit {
         let kind = text(choice, "type");
         match &*kind {
             _ if !self.has_tools => Edit::Drop,
+            "allowed_tools" => self
+                .allowed
+                .as_ref()
+                .map_or(Edit::Drop, |allowed| Edit::Replace(allowed.mode.to_owned())),
             "local_shell" | "tool_search" | "namespace" => Edit::Drop,
             kind if is_search(kind) && !self.has_search => Edit::Drop,
             kind if is_search(kind) => search_type(choice, kind),
             "custom" => {
-                let tool = OriginalTool::of(choice, text(choice, "namespace"));
+                let tool = tool_of(choice, text(choice, "namespace"));
                 let name = Value::from(self.names.flat(&tool));
                 Edit::Replace(format!(r#"{{"type":"function","name":{name}}}"#))
             }
@@ -149,7 +184,7 @@ impl Plan {
         if namespace.is_empty() {
             return Edit::Keep;
         }
-        let tool = OriginalTool { kind: Kind::Function, namespace, name };
+        let tool = OriginalTool { kind: CallKind::Function, namespace, name };
         Edit::of(edit_object(object.get(), |member, _| match member {
             "namespace" => Edit::Drop,
             "name" => Edit::Replace(Value::from(self.names.flat(&tool)).to_string()),
@@ -166,7 +201,12 @@ pub(super) fn choice_without_tools(body: &str) -> bool {
     is_empty
 }
 
-fn is_search(kind: &str) -> bool {
+/// A tool of a namespace without a type is a function.
+fn function_kind(kind: &str) -> &str {
+    if kind.is_empty() { "function" } else { kind }
+}
+
+pub(super) fn is_search(kind: &str) -> bool {
     kind.starts_with("web_search")
 }
 

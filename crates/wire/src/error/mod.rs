@@ -206,13 +206,14 @@ impl UpstreamError {
         let fault = raw.fault(status);
         let detail = redact(&raw.message);
         let (status, kind, code) = client_status(fault, status);
+        let is_request = status == 400;
         let message =
             gateway_message(fault).map_or_else(|| client_message(fault, &detail), str::to_owned);
         let upstream_param = raw.param.as_deref().map(redact);
         let upstream_code = raw.openai_code().filter(|code| redact(code) == **code);
         let (param, code) = match fault {
             Fault::Request => (upstream_param.clone(), upstream_code.clone()),
-            Fault::Sealed => {
+            Fault::Sealed | Fault::Content if is_request => {
                 (upstream_param.clone(), upstream_code.clone().or(code.map(Cow::Borrowed)))
             }
             Fault::TooLong => (Some("messages".to_owned()), code.map(Cow::Borrowed)),
@@ -241,6 +242,9 @@ fn client_status(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'st
         Fault::TooLong => (400, REQUEST, Some("context_length_exceeded")),
         Fault::Model => (404, REQUEST, Some("model_not_found")),
         Fault::Sealed => (400, REQUEST, Some("invalid_encrypted_content")),
+        Fault::Content if matches!(upstream, 400 | 422) => {
+            (400, REQUEST, Some("content_policy_violation"))
+        }
         Fault::Content => (403, REQUEST, Some("content_policy_violation")),
         Fault::Rate => (429, "requests", Some("rate_limit_exceeded")),
         Fault::OperatorKey => (502, "server_error", Some("upstream_auth")),

@@ -131,6 +131,23 @@ fn the_callers_own_mistakes_are_reported() {
         403,
         Some("content_policy_violation"),
     );
+    for (code, kept) in [
+        ("content_policy_violation", "content_policy_violation"),
+        ("content_filter", "content_filter"),
+        ("prompt_blocked", "prompt_blocked"),
+        ("DataInspectionFailed", "DataInspectionFailed"),
+    ] {
+        let body = openai(code, "invalid_request_error", "Your request was rejected.");
+        let error = check(400, &body, Fault::Content, 400, Some(kept));
+        assert_eq!(error.body.param.as_deref(), Some("x.y"));
+        assert_eq!(UpstreamError::of_event(body.as_bytes()).fault, Fault::Content);
+    }
+    let flagged = openai("invalid_prompt", "invalid_request_error", "Your prompt was flagged.");
+    check(400, &flagged, Fault::Content, 400, Some("invalid_prompt"));
+    let empty = openai("invalid_prompt", "invalid_request_error", "The prompt is empty.");
+    check(400, &empty, Fault::Request, 400, Some("invalid_prompt"));
+    let named = openai("unknown_parameter", "invalid_request_error", "Unknown: safety.");
+    check(400, &named, Fault::Request, 400, Some("unknown_parameter"));
     assert!(!Fault::Request.is_retriable() && !Fault::TooLong.is_retriable());
 }
 

@@ -65,17 +65,19 @@ impl PartialOutput {
         {
             text.truncate(text.len().saturating_sub(length));
         }
-        std::mem::take(&mut self.items).into_values().filter_map(PartialItem::into_value).collect()
+        let items = std::mem::take(&mut self.items).into_iter();
+        items.filter_map(|(place, item)| item.into_value(place)).collect()
     }
 }
 
 impl PartialItem {
-    fn into_value(self) -> Option<Value> {
+    /// Clients require an id, and some servers send none with the pieces.
+    fn into_value(self, place: u64) -> Option<Value> {
         match self {
             Self::Whole(item) => serde_json::from_str(item.get()).ok(),
             Self::Text { text, .. } if text.is_empty() => None,
             Self::Text { id, text } => Some(json!({
-                "id": id, "type": "message", "status": "incomplete", "role": "assistant",
+                "id": id.unwrap_or_else(|| format!("msg_{place}")), "type": "message", "status": "incomplete", "role": "assistant",
                 "content": [{"type": "output_text", "text": text, "annotations": []}],
             })),
         }

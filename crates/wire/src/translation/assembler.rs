@@ -264,7 +264,8 @@ impl Assembler {
                 (ItemKind::Custom { call_id, name: tool.name.clone() }, true)
             }
             Some(tool) => {
-                let (namespace, name) = (tool.namespace.clone(), tool.name.clone());
+                let namespace = Some(tool.namespace.clone()).filter(|space| !space.is_empty());
+                let name = tool.name.clone();
                 (ItemKind::Function { call_id, namespace, name }, false)
             }
             None if kind == CallKind::Custom => {

@@ -37,13 +37,26 @@ impl TranslationError {
         Self::new(param, message)
     }
 
-    /// The error with the path of the object that the field is in.
+    /// The error with the path of the object that the field is in. A message that names the field names its path.
     pub(super) fn within(mut self, parent: &str) -> Self {
-        self.param = match self.param.as_str() {
+        let param = match self.param.as_str() {
             "" => parent.to_owned(),
             param if param.starts_with('[') => format!("{parent}{param}"),
             param => format!("{parent}.{param}"),
         };
+        if !self.param.is_empty() {
+            self.message =
+                self.message.replacen(&format!("'{}'", self.param), &format!("'{param}'"), 1);
+        }
+        self.param = param;
+        self
+    }
+
+    /// The error with its path in the message: errors of messages have no other place for it.
+    pub(super) fn with_path(mut self) -> Self {
+        if !self.param.is_empty() && !self.message.contains(&self.param) {
+            self.message = format!("{}: {}", self.param, self.message);
+        }
         self
     }
 
@@ -51,4 +64,12 @@ impl TranslationError {
     pub(super) fn at(self, index: usize) -> Self {
         self.within(&format!("[{index}]"))
     }
+}
+
+/// Characters of a caller's text that an error repeats.
+const MAX_QUOTED: usize = 64;
+
+/// The beginning of a caller's text, for an error.
+pub(super) fn quoted(text: &str) -> String {
+    text.chars().take(MAX_QUOTED).collect()
 }

@@ -4,6 +4,18 @@ use super::event::Failure;
 use super::json_writer::JsonWriter;
 use super::object::Object;
 
+/// Codes of a failed response that clients know: those of OpenAI's schema that the gateway or an upstream of another
+/// API can mean, and two beyond it that OpenAI sends and Codex reads.
+const RESPONSE_CODES: [&str; 7] = [
+    "server_error",
+    "rate_limit_exceeded",
+    "invalid_prompt",
+    "invalid_image",
+    "image_content_policy_violation",
+    "context_length_exceeded",
+    "insufficient_quota",
+];
+
 impl Failure {
     /// Reads `error` objects and the flat form of `event: error`.
     pub fn read(object: &Object<'_>) -> Self {
@@ -26,6 +38,12 @@ impl Failure {
         error.text("type", self.kind.as_deref().unwrap_or("server_error"));
         error.text_or_null("param", self.param.as_deref());
         error.text_or_null("code", self.code.as_deref());
+    }
+
+    /// The code of a failed response. Typed clients cannot read a response with any other one.
+    pub fn response_code(&self) -> &'static str {
+        let code = self.code.as_deref().unwrap_or_default();
+        RESPONSE_CODES.into_iter().find(|known| *known == code).unwrap_or("server_error")
     }
 
     /// The error's type on the surface of messages, for an error within a stream.

@@ -2,7 +2,7 @@
 
 /// The nesting of a JSON text, as far as it has come.
 #[derive(Debug, Default)]
-pub(super) struct JsonDepth {
+pub(crate) struct JsonDepth {
     depth: usize,
     in_string: bool,
     escaped: bool,

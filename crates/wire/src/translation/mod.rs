@@ -30,6 +30,7 @@ mod stream;
 
 pub(crate) use chat::write_request::{CUSTOM_PARAMETERS, INPUT, describe_custom};
 pub use error::TranslationError;
+pub(crate) use json_depth::JsonDepth;
 pub(crate) use request::CustomFormat;
 pub use stream::StreamTranslator;
 
@@ -123,14 +124,27 @@ impl Translation {
         let object = json::object_text(body).and_then(Object::read);
         let object = object
             .ok_or_else(|| TranslationError::new("", "The request body must be a JSON object."))?;
-        let request = read(from, &object)?;
-        let mut out = Vec::with_capacity(body.len());
-        if to == Surface::Responses {
+        let out = Vec::with_capacity(body.len());
+        Self::of_object(from, to, (&object, out), options).map_err(TranslationError::with_path)
+    }
+
+    fn of_object(
+        from: Surface,
+        to: Surface,
+        (object, mut out): (&Object<'_>, Vec<u8>),
+        options: &TranslationOptions<'_>,
+    ) -> Result<TranslatedRequest, TranslationError> {
+        let request = read(from, object)?;
+        let names = if to == Surface::Responses {
             responses::write_request::write(&request, &mut out)?;
+            ToolNames::default()
         } else {
-            chat::write_request::write(&request, options, &mut out)?;
-        }
-        let reply = ReplyTranslation::of(from, to, &object, &request, options)?;
+            let names = ToolNames::of(&request.tools);
+            chat::write_request::write(&request, (&names, options), &mut out)?;
+            names
+        };
+        let reply = ReplyTranslation::of(from, to, object, &request, options)?;
+        let reply = ReplyTranslation { names, ..reply };
         Ok(TranslatedRequest { body: out, reply })
     }
 }
@@ -161,7 +175,7 @@ impl ReplyTranslation {
             include_usage: request.include_usage,
             // Clients of messages that did not request thinking take the first block for the answer.
             shows_reasoning: !is_messages || request.reasoning.encrypted,
-            names: if is_chat { ToolNames::of(&request.tools) } else { ToolNames::default() },
+            names: ToolNames::default(),
             stops: if is_chat { Vec::new() } else { stop_sequences(from, request)? },
             echo: match from {
                 Surface::Responses => responses::echo::of_request(body),

@@ -1,5 +1,6 @@
 //! A request in the form between the surfaces: what a reader found in one, and a writer puts into another.
 
+pub(super) use crate::tool_names::CallKind;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -68,15 +69,6 @@ pub(super) struct Reasoning<'a> {
     pub text: Cow<'a, str>,
     /// The sealed reasoning: `encrypted_content`, or a `signature`.
     pub encrypted: Option<Cow<'a, str>>,
-}
-
-/// The kind of a tool that the client runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CallKind {
-    /// With arguments in JSON.
-    Function,
-    /// With free text as its input.
-    Custom,
 }
 
 /// The model's call of a tool.

@@ -264,3 +264,52 @@ async fn the_simulator_accepts_what_the_dialect_writes() {
     assert_eq!(gw.ask(&key, &chat.to_string()).await.status, 200);
     gw.finish().await;
 }
+
+/// Custom tools and choices among some of the tools, which xAI has on neither of its APIs.
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_tools_of_chat_come_back_as_custom_tools() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\n\
+         api_key = \"sim-test-key\"\ndialect = \"xai\"\n";
+    let gw = gateway().upstreams(upstream).start().await;
+    let key = gw.key("wide").await;
+    let custom = |members: Value| json!({"type": "custom", "custom": members});
+    let mut call = custom(json!({"name": "apply_patch", "input": "x"}));
+    call["id"] = json!("c");
+    for is_stream in [false, true] {
+        let body = json!({
+            "model": "grok-4.3", "stream": is_stream,
+            "tools": [{"type": "function", "function": {"name": "f"}}, custom(json!({"name": "apply_patch"}))],
+            "tool_choice": {"type": "allowed_tools", "allowed_tools": {
+                "mode": "required", "tools": [custom(json!({"name": "apply_patch"}))],
+            }},
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": null, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "done"},
+                // {"input":"*** Begin"}
+                {"role": "user", "content": "hi [sim call=apply_patch:eyJpbnB1dCI6IioqKiBCZWdpbiJ9]"},
+            ],
+        });
+        let reply = gw.ask(&key, &body.to_string()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(!reply.text().contains("\"arguments\""), "{}", reply.text());
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let calls: Vec<Value> = if is_stream {
+            let chunks = reply.events().into_iter().filter(|data| data != "[DONE]");
+            chunks
+                .map(|data| parsed(&data)["choices"][0]["delta"]["tool_calls"][0].take())
+                .collect()
+        } else {
+            vec![parsed(reply.text())["choices"][0]["message"]["tool_calls"][0].take()]
+        };
+        let text = |name: &str| {
+            calls.iter().filter_map(|call| call["custom"][name].as_str()).collect::<String>()
+        };
+        assert_eq!(
+            (text("name"), text("input")),
+            ("apply_patch".to_owned(), "*** Begin".to_owned())
+        );
+        assert!(calls.iter().any(|call| call["type"] == "custom" && call["id"].is_string()));
+    }
+    gw.finish().await;
+}

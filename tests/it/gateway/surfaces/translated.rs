@@ -1,6 +1,7 @@
 //! Calls on a surface that the model's upstream does not offer.
 
 use crate::support::http_client::{Call, Reply};
+use crate::support::scripted_upstream::{ScriptedUpstream, json as json_reply};
 use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
 use domain::charge::{Source, Status};
 use serde_json::{Value, json};
@@ -211,5 +212,91 @@ async fn what_cannot_be_translated_is_refused_and_costs_nothing() {
     let body = json!({"model": "m", "input": "hi"}).to_string();
     let reply = ask(&gw, &key, "/v1/responses", body).await;
     assert_eq!((reply.status, reply.code().as_str()), (404, "model_not_found"));
+    gw.finish().await;
+}
+
+/// Role and reasoning of the messages that an upstream with these settings receives.
+async fn at_upstream(settings: &str, path: &str, body: &Value) -> Vec<(String, Option<String>)> {
+    let completion = json!({
+        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
+    });
+    let upstream = ScriptedUpstream::start(move |_| json_reply(200, &completion.to_string())).await;
+    let table = format!(
+        "[[upstreams]]\nname = \"local\"\nbase_url = \"http://{}/v1\"\napi_key = \"k\"\n\
+         surfaces = [\"chat/completions\"]\n{settings}\n",
+        upstream.addr
+    );
+    let gw = gateway().upstreams(&table).start().await;
+    let key = gw.key("wide").await;
+    let reply = ask(&gw, &key, path, body.to_string()).await;
+    assert_eq!(reply.status, 200, "{settings}: {}", reply.text());
+    gw.finish().await;
+    let sent: Value = serde_json::from_str(&upstream.asked()[0].body).unwrap();
+    let text = |message: &Value, name: &str| message[name].as_str().map(str::to_owned);
+    let messages = sent["messages"].as_array().unwrap().iter();
+    messages.map(|m| (text(m, "role").unwrap(), text(m, "reasoning_content"))).collect()
+}
+
+/// A conversation as Codex sends it after a compaction: instructions in its middle, and earlier reasoning.
+fn with_instructions_inside() -> Value {
+    json!({
+        "model": "grok-4.3", "instructions": "You are Codex.", "store": false, "input": [
+            {"type": "message", "role": "developer", "content": "Ask before writing."},
+            {"type": "message", "role": "user", "content": "What is 6 times 7?"},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "6 times 7."}], "encrypted_content": "x"},
+            {"type": "message", "role": "assistant", "content": "42."},
+            {"type": "message", "role": "developer", "content": "The sandbox is read-only now."},
+            {"type": "message", "role": "user", "content": "And 6 times 8?"},
+        ],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_instructions_and_earlier_reasoning_are_sent_as_the_upstream_takes_them() {
+    let body = with_instructions_inside();
+    for (settings, later, reasoning) in [
+        ("", "system", None),
+        ("dialect = \"chat_only\"", "user", None),
+        ("system_first_only = true\nreplays_reasoning = true", "user", Some("6 times 7.")),
+        ("dialect = \"chat_only\"\nsystem_first_only = false", "system", None),
+        ("dialect = \"chat_only\"\nreplays_reasoning = true", "user", Some("6 times 7.")),
+    ] {
+        let message =
+            |role: &str, reasoning: Option<&str>| (role.to_owned(), reasoning.map(str::to_owned));
+        let expected = [
+            message("system", None),
+            message("user", None),
+            message("assistant", reasoning),
+            message(later, None),
+            message("user", None),
+        ];
+        assert_eq!(at_upstream(settings, "/v1/responses", &body).await, expected, "{settings}");
+    }
+    let turn = |role: &str| json!({"role": role, "content": "x"});
+    let body = json!({"model": "grok-4.3", "max_tokens": 9, "system": "Be brief.",
+        "messages": [turn("user"), turn("assistant"), turn("system"), turn("user")]});
+    let messages = at_upstream("dialect = \"chat_only\"", "/v1/messages", &body).await;
+    let roles: Vec<_> = messages.iter().map(|(role, _)| role.as_str()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user", "user"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_the_path_of_the_field() {
+    let gw = gateway().upstreams(&upstream("chat/completions")).start().await;
+    let key = gw.key("wide").await;
+    let text = json!({"type": "text", "text": "hi"});
+    let audio = json!({"type": "audio", "source": {}});
+    let body = json!({"model": "grok-4.3", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "hi"}, {"role": "user", "content": [text, audio]},
+    ]});
+    let reply = ask(&gw, &key, "/v1/messages", body.to_string()).await;
+    assert_eq!(
+        (reply.status, &reply.json()["error"]["type"]),
+        (400, &json!("invalid_request_error"))
+    );
+    let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("messages[1].content[1].type: The type 'audio'"), "{message}");
     gw.finish().await;
 }

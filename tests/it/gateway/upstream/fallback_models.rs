@@ -3,6 +3,9 @@
 use crate::support::faulty_upstream::FaultyUpstream;
 use crate::support::{Gateway, Plan, WIDE, body, gateway};
 
+/// The models, each named as the way in which its upstream refuses: as too long, as forbidden with 403, and with 400.
+const REFUSING: [&str; 3] = ["too-long", "forbidden", "policy"];
+
 /// Models that an upstream refuses as too long or as forbidden, with `grok-4.3` behind them.
 async fn refusing(trouble: &FaultyUpstream) -> Gateway {
     let upstream = |kind: &str| {
@@ -19,13 +22,11 @@ async fn refusing(trouble: &FaultyUpstream) -> Gateway {
     };
     let simulator =
         "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\n";
-    let upstreams = format!("{simulator}{}{}", upstream("too-long"), upstream("forbidden"));
-    let models = format!(
-        "{}{}",
-        model("too-long", "context_fallback"),
-        model("forbidden", "content_fallback")
-    );
-    let narrow = Plan { id: "narrow", models: &["too-long", "forbidden"], ..WIDE };
+    let upstreams: String = REFUSING.map(upstream).concat();
+    let upstreams = format!("{simulator}{upstreams}");
+    let fallback = |kind| if kind == "too-long" { "context_fallback" } else { "content_fallback" };
+    let models: String = REFUSING.map(|kind| model(kind, fallback(kind))).concat();
+    let narrow = Plan { id: "narrow", models: &REFUSING, ..WIDE };
     gateway().upstreams(&upstreams).models(&models).plan(narrow).start().await
 }
 
@@ -34,7 +35,7 @@ async fn a_refused_call_is_served_and_priced_by_the_fallback() {
     let trouble = FaultyUpstream::start().await;
     let gw = refusing(&trouble).await;
     let key = gw.key("wide").await;
-    for model in ["too-long", "forbidden"] {
+    for model in REFUSING {
         for members in ["", r#","stream":true"#] {
             let text = body("hi", members);
             let direct = gw.ask(&key, &text).await;
@@ -56,7 +57,7 @@ async fn a_caller_without_the_fallback_in_its_plan_is_refused() {
     let trouble = FaultyUpstream::start().await;
     let gw = refusing(&trouble).await;
     let key = gw.key("narrow").await;
-    for (model, status) in [("too-long", 400), ("forbidden", 403)] {
+    for (model, status) in [("too-long", 400), ("forbidden", 403), ("policy", 400)] {
         let reply = gw.ask(&key, &body("hi", "").replace("grok-4.3", model)).await;
         assert_eq!(reply.status, status, "{}", reply.text());
         let charge = gw.charge(reply.header("x-request-id")).await;

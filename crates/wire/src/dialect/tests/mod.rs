@@ -163,6 +163,7 @@ fn a_union_becomes_an_object_that_takes_all_branches() {
     assert_eq!(body["tools"][0]["parameters"], expected);
 }
 
+mod chat;
 mod tools;
 
 #[test]

@@ -225,7 +225,7 @@ impl StreamReader for ResponseStream {
     fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
         let mut response = self.begun.take().unwrap_or_else(|| json!({}));
         let defaults = json!({
-            "id": self.id, "object": "response", "created_at": 0, "model": "", "error": null,
+            "id": self.id.as_deref().unwrap_or("resp_cut"), "object": "response", "created_at": 0, "model": "", "error": null,
             "instructions": null, "metadata": {}, "parallel_tool_calls": true, "temperature": null,
             "tool_choice": "auto", "tools": [], "top_p": null,
         });
@@ -395,7 +395,7 @@ fn failure(raw: &RawValue) -> EventVerdict {
 fn usage_object(tokens: &TokenCount) -> Value {
     json!({
         "input_tokens": tokens.prompt,
-        "input_tokens_details": {"cached_tokens": tokens.cached},
+        "input_tokens_details": {"cached_tokens": tokens.cached, "cache_write_tokens": 0},
         "output_tokens": tokens.completion.saturating_add(tokens.reasoning),
         "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
         "total_tokens": tokens.total(),

@@ -46,7 +46,7 @@ fn a_cut_is_an_incomplete_response_with_the_next_number() {
     ]);
     assert_eq!(response["output"], output);
     let expected = json!({
-        "input_tokens": 10, "input_tokens_details": {"cached_tokens": 2},
+        "input_tokens": 10, "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
         "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 17,
     });
     assert_eq!(response["usage"], expected);

@@ -1,7 +1,7 @@
 //! Reads a request for a chat completion.
 
 use crate::json;
-use crate::translation::error::TranslationError;
+use crate::translation::error::{TranslationError, quoted};
 use crate::translation::object::{Object, each, elements, is_text};
 use crate::translation::request::{
     Call, CallKind, CallOutput, CustomFormat, Format, Function, Item, Part, Reasoning,
@@ -125,7 +125,7 @@ fn read_message<'a>(raw: &'a RawValue, request: &mut Request<'a>) -> Result<()> 
         return Ok(());
     }
     let Some(role) = Role::of(&role) else {
-        return Err(TranslationError::new("role", format!("Unknown role: '{role}'.")));
+        return Err(TranslationError::new("role", format!("Unknown role: '{}'.", quoted(&role))));
     };
     let mut parts = Vec::new();
     if role == Role::Assistant {
@@ -197,7 +197,8 @@ fn read_part(raw: &RawValue) -> Result<Part<'_>> {
 /// A type that has no counterpart.
 pub(in crate::translation) fn unknown_kind(kind: &str) -> TranslationError {
     let message = format!(
-        "The type '{kind}' is not supported for this model: its upstream offers another API, which has no such type."
+        "The type '{}' is not supported for this model: its upstream offers another API, which has no such type.",
+        quoted(kind)
     );
     TranslationError::new("type", message)
 }

@@ -7,7 +7,9 @@ use crate::translation::request::{
     Call, CallKind, CallOutput, CustomFormat, Format, Function, Item, Part, Request, Role, Tool,
     ToolChoice, joined,
 };
+use crate::translation::tool_names::ToolNames;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 type Result<T> = std::result::Result<T, TranslationError>;
 
@@ -20,7 +22,7 @@ pub(crate) const CUSTOM_PARAMETERS: &str = r#"{"type":"object","properties":{"in
 /// Writes the body of a request.
 pub(in crate::translation) fn write(
     request: &Request<'_>,
-    options: &TranslationOptions<'_>,
+    (names, options): (&ToolNames, &TranslationOptions<'_>),
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let tools: Vec<_> = request.tools.iter().filter(|tool| is_client_tool(tool)).collect();
@@ -31,10 +33,12 @@ pub(in crate::translation) fn write(
     }
     JsonWriter::object(out, |body| {
         body.text("model", &request.model);
-        body.list("messages", |messages| write_messages(request, options, messages));
+        body.list("messages", |messages| {
+            write_messages(request, (names, options), messages);
+        });
         if !tools.is_empty() {
-            body.list("tools", |list| tools.iter().for_each(|tool| write_tool(tool, list)));
-            write_tool_choice(request, body);
+            body.list("tools", |list| write_tools(&tools, names, list));
+            write_tool_choice(request, names, body);
         }
         write_options(request, body);
         if request.stream {
@@ -99,7 +103,7 @@ fn list_text(list: &mut JsonWriter<'_>, text: &str) {
 
 fn write_messages(
     request: &Request<'_>,
-    options: &TranslationOptions<'_>,
+    (names, options): (&ToolNames, &TranslationOptions<'_>),
     messages: &mut JsonWriter<'_>,
 ) {
     let (first, rest) = leading_instructions(request);
@@ -108,7 +112,7 @@ fn write_messages(
             message.text("role", "system").text("content", &first);
         });
     }
-    let mut writer = MessageWriter { options, images: Vec::new() };
+    let mut writer = MessageWriter { names, options, images: Vec::new() };
     let mut items = rest;
     while let Some((item, behind)) = items.split_first() {
         items = match item {
@@ -154,6 +158,7 @@ fn leading_instructions<'r, 'a>(request: &'r Request<'a>) -> (Cow<'r, str>, &'r 
 
 /// Writes messages one after another.
 struct MessageWriter<'w> {
+    names: &'w ToolNames,
     options: &'w TranslationOptions<'w>,
     /// Images in the outputs of tools, which tool messages cannot have: they follow in a message of the user.
     images: Vec<Part<'w>>,
@@ -211,7 +216,7 @@ impl MessageWriter<'_> {
                 if !calls.is_empty() {
                     message.list("tool_calls", |list| {
                         for call in calls {
-                            write_call(call, list);
+                            write_call(call, &self.names.of_call(call), list);
                         }
                     });
                 }
@@ -293,8 +298,7 @@ fn write_part(part: &Part<'_>, object: &mut JsonWriter<'_>) {
     }
 }
 
-fn write_call(call: &Call<'_>, list: &mut JsonWriter<'_>) {
-    let name = flat_name(call.namespace.as_deref(), &call.name);
+fn write_call(call: &Call<'_>, name: &str, list: &mut JsonWriter<'_>) {
     let arguments = match call.kind {
         CallKind::Function if call.input.trim().is_empty() => Cow::Borrowed("{}"),
         CallKind::Function => Cow::Borrowed(&*call.input),
@@ -305,43 +309,48 @@ fn write_call(call: &Call<'_>, list: &mut JsonWriter<'_>) {
     list.element(|object| {
         object.text("id", &call.call_id).text("type", "function");
         object.child("function", |function| {
-            function.text("name", &name).text("arguments", &arguments);
+            function.text("name", name).text("arguments", &arguments);
         });
     });
 }
 
-/// The name of a function of a namespace on surfaces without namespaces.
-pub(in crate::translation) fn flat_name<'n>(
-    namespace: Option<&str>,
-    name: &'n str,
-) -> Cow<'n, str> {
-    match namespace {
-        Some(namespace) => Cow::Owned(format!("{namespace}__{name}")),
-        None => Cow::Borrowed(name),
-    }
-}
-
-fn write_tool(tool: &Tool<'_>, list: &mut JsonWriter<'_>) {
-    match tool {
-        Tool::Function(function) => write_function(function, list),
-        Tool::Custom { name, description, format } => {
-            let description = describe_custom(description.as_deref(), format.as_ref());
-            list.element(|object| {
-                object.text("type", "function").child("function", |function| {
-                    function.text("name", name).text("description", &description);
-                    function.json("parameters", CUSTOM_PARAMETERS);
-                });
-            });
+/// Writes the tools; one of a new name that is there twice is written once.
+fn write_tools(tools: &[&Tool<'_>], names: &ToolNames, list: &mut JsonWriter<'_>) {
+    let mut written = HashSet::new();
+    for tool in tools {
+        match tool {
+            Tool::Function(function) => {
+                let namespace = function.namespace.as_deref();
+                let name = names.flat(CallKind::Function, namespace, &function.name);
+                if namespace.is_none() || written.insert(name.to_string()) {
+                    write_function(function, &name, list);
+                }
+            }
+            Tool::Custom { name, description, format } => {
+                let name = names.flat(CallKind::Custom, None, name);
+                let description = describe_custom(description.as_deref(), format.as_ref());
+                if written.insert(name.to_string()) {
+                    write_custom(&name, &description, list);
+                }
+            }
+            Tool::WebSearch(_) => {}
         }
-        Tool::WebSearch(_) => {}
     }
 }
 
-fn write_function(function: &Function<'_>, list: &mut JsonWriter<'_>) {
-    let name = flat_name(function.namespace.as_deref(), &function.name);
+fn write_custom(name: &str, description: &str, list: &mut JsonWriter<'_>) {
+    list.element(|object| {
+        object.text("type", "function").child("function", |function| {
+            function.text("name", name).text("description", description);
+            function.json("parameters", CUSTOM_PARAMETERS);
+        });
+    });
+}
+
+fn write_function(function: &Function<'_>, name: &str, list: &mut JsonWriter<'_>) {
     list.element(|object| {
         object.text("type", "function").child("function", |object| {
-            object.text("name", &name).text_if("description", function.description.as_deref());
+            object.text("name", name).text_if("description", function.description.as_deref());
             match function.parameters {
                 Some(parameters) => object.raw("parameters", parameters),
                 None => object.json("parameters", r#"{"type":"object","properties":{}}"#),
@@ -372,7 +381,7 @@ pub(crate) fn describe_custom(
     text
 }
 
-fn write_tool_choice(request: &Request<'_>, body: &mut JsonWriter<'_>) {
+fn write_tool_choice(request: &Request<'_>, names: &ToolNames, body: &mut JsonWriter<'_>) {
     match &request.tool_choice {
         None | Some(ToolChoice::WebSearch) => {}
         Some(ToolChoice::Auto) => {
@@ -384,8 +393,8 @@ fn write_tool_choice(request: &Request<'_>, body: &mut JsonWriter<'_>) {
         Some(ToolChoice::Required) => {
             body.text("tool_choice", "required");
         }
-        Some(ToolChoice::Named { namespace, name, .. }) => {
-            let name = flat_name(namespace.as_deref(), name);
+        Some(ToolChoice::Named { kind, namespace, name }) => {
+            let name = names.flat(*kind, namespace.as_deref(), name);
             body.child("tool_choice", |choice| {
                 choice.text("type", "function").child("function", |function| {
                     function.text("name", &name);

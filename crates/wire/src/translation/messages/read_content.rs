@@ -2,7 +2,7 @@
 
 use crate::json;
 use crate::translation::chat::read_request::unknown_kind;
-use crate::translation::error::TranslationError;
+use crate::translation::error::{TranslationError, quoted};
 use crate::translation::object::{Object, each, elements, is_text};
 use crate::translation::request::{Call, CallKind, CallOutput, Item, Part, Reasoning, Role};
 use serde_json::value::RawValue;
@@ -14,8 +14,9 @@ type Result<T> = std::result::Result<T, TranslationError>;
 pub(super) fn read_message<'a>(raw: &'a RawValue, items: &mut Vec<Item<'a>>) -> Result<()> {
     let message = Object::of(raw)?;
     let role = message.required_text("role")?;
-    let role = Role::of(&role).filter(|role| *role != Role::Developer);
-    let role = role.ok_or_else(|| TranslationError::new("role", "Unknown role."))?;
+    let Some(role) = Role::of(&role).filter(|role| *role != Role::Developer) else {
+        return Err(TranslationError::new("role", format!("Unknown role: '{}'.", quoted(&role))));
+    };
     let content = message.get("content").ok_or_else(|| TranslationError::missing("content"))?;
     if is_text(content) {
         items.push(Item::Message { role, parts: Part::text(json::text(content)) });

@@ -3,7 +3,7 @@
 use super::read_tools::{read_tool, read_tool_choice};
 use crate::json;
 use crate::translation::chat::read_request::{read_schema, unknown_kind};
-use crate::translation::error::TranslationError;
+use crate::translation::error::{TranslationError, quoted};
 use crate::translation::object::{Object, each, elements, is_text};
 use crate::translation::request::{
     Call, CallKind, CallOutput, Format, Item, Part, Reasoning, ReasoningOptions, Request, Role,
@@ -118,7 +118,7 @@ fn read_item<'a>(raw: &'a RawValue, request: &mut Request<'a>) -> Result<()> {
 fn read_message<'a>(item: &Object<'a>, request: &mut Request<'a>) -> Result<()> {
     let role = item.required_text("role")?;
     let Some(role) = Role::of(&role) else {
-        return Err(TranslationError::new("role", format!("Unknown role: '{role}'.")));
+        return Err(TranslationError::new("role", format!("Unknown role: '{}'.", quoted(&role))));
     };
     let content = item.get("content").ok_or_else(|| TranslationError::missing("content"))?;
     let parts = read_content(content).map_err(|error| error.within("content"))?;

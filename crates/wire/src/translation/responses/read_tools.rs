@@ -1,5 +1,6 @@
 //! Reads the tools of a request for a response.
 
+use crate::tool_names::MAX_NAMESPACE;
 use crate::translation::chat::read_request::{mode_of, read_allowed, read_function, unknown_kind};
 use crate::translation::error::TranslationError;
 use crate::translation::object::{Object, each, is_text};
@@ -8,9 +9,6 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 type Result<T> = std::result::Result<T, TranslationError>;
-
-/// Longest name of a namespace that is flattened, in bytes.
-const MAX_NAMESPACE: usize = 128;
 
 /// Reads a tool into `tools`; those of a namespace one by one.
 pub(super) fn read_tool<'a>(

@@ -59,8 +59,7 @@ pub(super) fn write_response(
     body.number("created_at", reply.created_at).text("status", status.as_str());
     match failure {
         Some(failure) => body.child("error", |error| {
-            error.text("code", failure.code.as_deref().unwrap_or("server_error"));
-            error.text("message", &failure.message);
+            error.text("code", failure.response_code()).text("message", &failure.message);
         }),
         None => body.null("error"),
     };
@@ -171,6 +170,7 @@ fn write_usage(usage: &Usage, object: &mut JsonWriter<'_>) {
     object.number("input_tokens", tokens.prompt);
     object.child("input_tokens_details", |details| {
         details.number("cached_tokens", tokens.cached);
+        details.number("cache_write_tokens", usage.cache_written);
     });
     object.number("output_tokens", tokens.completion.saturating_add(tokens.reasoning));
     object.child("output_tokens_details", |details| {

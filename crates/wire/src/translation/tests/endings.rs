@@ -9,11 +9,16 @@ use domain::charge::TokenCount;
 use serde_json::{Value, json};
 
 /// The beginning of a stream of each surface that upstreams offer: a text without its end.
-fn beginning(surface: Surface) -> &'static str {
+pub(super) fn beginning(surface: Surface) -> &'static str {
     match surface {
         Surface::Responses => concat!(
             "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"grok\"}}\n\n",
             "data: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"Hel\"}\n\n",
+        ),
+        Surface::Messages => concat!(
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[]}}\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hel\"}}\n\n",
         ),
         _ => {
             "data: {\"model\":\"grok\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel\"}}]}\n\n"
@@ -22,7 +27,7 @@ fn beginning(surface: Surface) -> &'static str {
 }
 
 /// The endings that the gateway writes in the upstream's surface.
-fn gateway_ending(surface: Surface, is_cut: bool) -> String {
+pub(super) fn gateway_ending(surface: Surface, is_cut: bool) -> String {
     let mut reader = surface.stream_reader(true);
     let mut scanner = Scanner::new(1 << 20);
     scanner.push(beginning(surface).as_bytes());

@@ -30,13 +30,22 @@ fn surfaces(case: &Path) -> (Surface, Surface) {
     (surface(from), surface(to))
 }
 
+/// The name of a surface in the names of golden files.
+pub(super) fn name_of(surface: Surface) -> &'static str {
+    match surface {
+        Surface::Messages => "messages",
+        Surface::Responses => "responses",
+        _ => "chat",
+    }
+}
+
 fn translated(case: &Path) -> TranslatedRequest {
     let (from, to) = surfaces(case);
     let body = fs::read(case.join("request.json")).unwrap();
     Translation::of_request(from, to, &body, &OPTIONS).unwrap()
 }
 
-fn check(path: &Path, result: &str) {
+pub(super) fn check(path: &Path, result: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(path, result).unwrap();
     }
@@ -44,7 +53,7 @@ fn check(path: &Path, result: &str) {
     assert_eq!(result, expected, "{} differs", path.display());
 }
 
-fn pretty(json: &[u8]) -> String {
+pub(super) fn pretty(json: &[u8]) -> String {
     let value: Value = serde_json::from_slice(json).unwrap();
     serde_json::to_string_pretty(&value).unwrap() + "\n"
 }

@@ -176,3 +176,45 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     );
     assert_eq!(refused(messages, responses, "model", json!(7)), "model");
 }
+
+/// Clients of messages see the message alone.
+#[test]
+fn a_message_names_the_path_of_its_field() {
+    let said = |from: Surface, to: Surface, body: Value| {
+        let error = translate(from, to, &body).unwrap_err();
+        assert!(error.message.contains(&error.param), "{error:?}");
+        assert!(error.message.len() < 400, "{}", error.message.len());
+        error.message
+    };
+    let (chat, responses, messages) =
+        (Surface::ChatCompletions, Surface::Responses, Surface::Messages);
+    let turn = |content: Value| json!({"role": "user", "content": content});
+    let body =
+        |last: Value| json!({"model": "m", "max_tokens": 5, "messages": [turn(json!("Hi")), last]});
+    let text = json!({"type": "text", "text": "Hi"});
+    assert_eq!(
+        said(messages, chat, body(turn(json!([text, {"type": "text", "text": 7}])))),
+        "Invalid type for 'messages[1].content[1].text': expected a string."
+    );
+    assert_eq!(
+        said(messages, chat, body(turn(json!([text, 7])))),
+        "messages[1].content[1]: Expected an object."
+    );
+    assert_eq!(
+        said(chat, responses, body(turn(json!([{"type": "image_url", "image_url": {}}])))),
+        "Missing required parameter: 'messages[1].content[0].image_url.url'."
+    );
+    assert!(
+        said(chat, responses, body(json!({"role": "x".repeat(9000)})))
+            .starts_with("messages[1].role: Unknown role: 'xxx")
+    );
+    let item = json!({"type": "y".repeat(9000)});
+    assert!(
+        said(responses, chat, json!({"model": "m", "input": [item]}))
+            .starts_with("input[0].type: The type 'yyy")
+    );
+    assert!(
+        said(chat, responses, json!({"model": "m", "messages": [], "n": 2}))
+            .starts_with("'n' is not")
+    );
+}

@@ -1,8 +1,10 @@
 mod golden;
 mod properties;
 mod endings;
+mod golden_endings;
 mod history;
 mod hostile;
+mod tool_names;
 
 use super::{
     ReplyTranslation, TranslatedRequest, Translation, TranslationError, TranslationOptions,

@@ -99,7 +99,12 @@ fn written(surface: Surface, request: &Request<'_>) -> String {
     let mut out = Vec::new();
     match surface {
         Surface::Responses => responses::write_request::write(request, &mut out).unwrap(),
-        _ => chat::write_request::write(request, &OPTIONS, &mut out).unwrap(),
+        _ => chat::write_request::write(
+            request,
+            (&ToolNames::of(&request.tools), &OPTIONS),
+            &mut out,
+        )
+        .unwrap(),
     }
     String::from_utf8(out).unwrap()
 }
