@@ -85,10 +85,7 @@ impl FromConfig for Dialect {
     }
 
     fn from_value(value: &RawValue) -> Option<Self> {
-        choose(
-            value,
-            [("openai", Self::OpenAi), ("xai", Self::Xai), ("chat_only", Self::ChatOnly)],
-        )
+        choose(value, [("openai", Self::OpenAi), ("xai", Self::Xai), ("chat_only", Self::ChatOnly)])
     }
 }
 
