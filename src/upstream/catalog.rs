@@ -188,11 +188,11 @@ impl Upstream {
 }
 
 impl Model {
-    /// The dialect of its upstreams. Of several dialects the first that is not OpenAI's applies to all of them.
+    /// The dialect that its requests are written in. The first that changes requests applies to all upstreams.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         let mut dialects = self.routes.iter().map(|route| route.upstream.dialect);
-        dialects.find(|dialect| *dialect != Dialect::OpenAi).unwrap_or_default()
+        dialects.find(|dialect| dialect.changes_requests()).unwrap_or_default()
     }
 
     /// True if one of its upstreams takes a system message only as the first message.

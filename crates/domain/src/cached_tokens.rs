@@ -93,8 +93,8 @@ impl TokenCount {
         self.total_without(self.uncounted(fraction))
     }
 
-    /// The cached prompt tokens that do not count against daily limits: those that count are rounded up. An upstream
-    /// that reports more cached tokens than the prompt has is believed up to the prompt.
+    /// The cached prompt tokens that do not count against daily limits: those that count are rounded up. Cached
+    /// tokens beyond the prompt are ignored.
     #[must_use]
     pub fn uncounted(&self, fraction: CachedTokenFraction) -> u64 {
         let cached = self.cached.min(self.prompt);

@@ -1,10 +1,15 @@
 //! The names of tools that an upstream without namespaces and custom tools knows as functions, for dialects and for
 //! the translation. Names are unique in a request, fit the upstream's limit, and depend on the tools alone.
 
+use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 
 /// The longest name of a function.
 const MAX_NAME: usize = 64;
+/// Between a namespace and a name.
+const SEPARATOR: &str = "__";
+/// Bytes of a suffix: `_` and eight hexadecimal digits.
+const SUFFIX: usize = 9;
 /// Longest name of a namespace that is flattened, in bytes: it is written once for each of its tools.
 pub(crate) const MAX_NAMESPACE: usize = 128;
 
@@ -68,57 +73,100 @@ impl ToolNames {
             return;
         }
         let mut flat = tool.plain_name();
-        let mut attempt = 0;
-        while self.kept.contains(&flat) || self.original.contains_key(&flat) {
-            attempt += 1;
-            flat = tool.name_with_suffix(attempt);
+        if self.is_taken(&flat) {
+            let suffixed = SuffixedName::of(&tool);
+            let mut names = (1..).map(|attempt| suffixed.attempt(attempt));
+            flat = names.find(|name| !self.is_taken(name)).unwrap_or(flat);
         }
         self.original.insert(flat.clone(), tool.clone());
         self.flat.insert(tool, flat);
+    }
+
+    fn is_taken(&self, flat: &str) -> bool {
+        self.kept.contains(flat) || self.original.contains_key(flat)
     }
 }
 
 impl OriginalTool {
     /// The name outside of the namespace; with a suffix if it is too long.
     fn plain_name(&self) -> String {
-        let joined = self.joined();
-        if joined.len() > MAX_NAME && !self.namespace.is_empty() {
-            self.name_with_suffix(0)
-        } else {
-            joined
-        }
-    }
-
-    fn joined(&self) -> String {
         if self.namespace.is_empty() {
             self.name.clone()
+        } else if self.namespace.len() + SEPARATOR.len() + self.name.len() > MAX_NAME {
+            SuffixedName::of(self).attempt(0)
         } else {
-            format!("{}__{}", self.namespace, self.name)
+            format!("{}{SEPARATOR}{}", self.namespace, self.name)
         }
     }
 
-    /// A name with a suffix that follows from the tool alone, so that it is the same in the next request.
-    fn name_with_suffix(&self, attempt: u32) -> String {
-        let mut name = self.joined();
-        let suffix = format!("_{:08x}", self.digest(attempt));
-        let mut end = name.len().min(MAX_NAME - suffix.len());
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        name.truncate(end);
-        name + &suffix
-    }
-
-    /// FNV-1a of the tool and the attempt, folded to 32 bits.
-    fn digest(&self, attempt: u32) -> u32 {
+    /// The first bytes of a SHA-256 over the tool: a caller cannot make many tools that share them, of which each would try the same taken names.
+    fn digest(&self) -> u64 {
         let kind = if self.kind == CallKind::Custom { b"c" } else { b"f" };
-        let parts = [self.namespace.as_bytes(), b"\0", self.name.as_bytes(), kind];
-        let bytes =
-            parts.into_iter().flatten().chain(&attempt.to_le_bytes()).copied().collect::<Vec<_>>();
-        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let folded = (hash ^ (hash >> 32)) & u64::from(u32::MAX);
-        u32::try_from(folded).unwrap_or_default()
+        let hash = Sha256::new()
+            .chain_update(&self.namespace)
+            .chain_update(b"\0")
+            .chain_update(&self.name)
+            .chain_update(kind)
+            .finalize();
+        hash.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    }
+}
+
+/// The names of a tool with a suffix. They follow from the tool alone, so that they are the same in the next request.
+struct SuffixedName {
+    /// As much of the name as fits before the suffix.
+    prefix: String,
+    digest: u64,
+}
+
+impl SuffixedName {
+    fn of(tool: &OriginalTool) -> Self {
+        let separator = if tool.namespace.is_empty() { "" } else { SEPARATOR };
+        let characters = [&tool.namespace, separator, &tool.name].into_iter().flat_map(str::chars);
+        let mut prefix = String::new();
+        for character in characters {
+            if prefix.len() + character.len_utf8() > MAX_NAME - SUFFIX {
+                break;
+            }
+            prefix.push(character);
+        }
+        Self { prefix, digest: tool.digest() }
+    }
+
+    fn attempt(&self, attempt: u64) -> String {
+        let mixed = self.digest.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        format!("{}_{:08x}", self.prefix, mixed >> 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(namespace: &str, name: &str) -> OriginalTool {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        OriginalTool { kind: CallKind::Function, namespace, name }
+    }
+
+    /// A caller that lists all names which a huge one would get costs a lookup for each of them.
+    #[test]
+    fn taken_names_cost_a_lookup_each() {
+        let huge = tool("space", &"x".repeat(1 << 22));
+        let suffixed = SuffixedName::of(&huge);
+        let kept: HashSet<_> = (0..100_000).map(|attempt| suffixed.attempt(attempt)).collect();
+        let names = ToolNames::new(kept.clone(), [huge.clone()]);
+        let flat = names.flat(&huge);
+        assert!(flat.len() <= MAX_NAME && !kept.contains(&flat), "{flat}");
+        assert_eq!(names.original(&flat), Some(&huge));
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        for (namespace, name) in
+            [("ö", "ä".repeat(40)), ("", "ä".repeat(40)), ("n", "x".repeat(64))]
+        {
+            let flat = SuffixedName::of(&tool(namespace, &name)).attempt(7);
+            assert!((60..=MAX_NAME).contains(&flat.len()), "{flat}");
+        }
     }
 }

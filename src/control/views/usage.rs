@@ -30,8 +30,8 @@ pub struct TokensView {
     /// Visible output tokens.
     pub completion: u64,
     pub reasoning: u64,
-    /// Prompt, completion and reasoning tokens. They count against the tokens per day, except for cached tokens of
-    /// which the plan counts a fraction.
+    /// Prompt, completion and reasoning tokens. They count against the tokens per day; cached tokens count by the
+    /// plan's `cached_token_fraction`.
     pub total: u64,
 }
 

@@ -56,8 +56,8 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .max_lifetime(MAX_LIFETIME)
-        // Finds dead connections as the driver's own test would, and costs as much; and those that
-        // were opened before a switchover and are to a standby now, which would refuse every write.
+        // In place of the driver's own test, which costs as much: it also finds connections that were opened
+        // before a switchover and are to a standby now, which would refuse every write.
         .test_before_acquire(false)
         .before_acquire(move |connection, used| {
             let (tests, idle) = (Arc::clone(&tests), used.idle_for);
@@ -65,9 +65,9 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
                 if !tests.is_due(idle, clock::instant()) {
                     return Ok(true);
                 }
-                let is_writable = is_writable(connection).await?;
-                tests.record(is_writable, clock::instant());
-                Ok(is_writable)
+                let result = is_writable(connection).await;
+                tests.record(matches!(result, Ok(true)), clock::instant());
+                result
             })
         })
         .connect_lazy_with(options)

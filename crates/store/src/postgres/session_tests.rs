@@ -4,9 +4,9 @@
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// A session that was used within this time is not tested, as long as another was tested within this time.
+/// A session that was used within this time is not tested, as long as any was tested within this time.
 const TRUSTED_TIME: Duration = Duration::from_millis(100);
-/// After a session was found to be read-only, each is tested for this long: the server may be a standby now.
+/// After a session was found to be closed or read-only, each is tested for this long: the server may have changed.
 const DISTRUSTED_TIME: Duration = Duration::from_secs(10);
 
 /// The tests of one pool.
@@ -34,10 +34,10 @@ impl SessionTests {
     }
 
     /// Records the result of a test.
-    pub(super) fn record(&self, is_writable: bool, now: Instant) {
+    pub(super) fn record(&self, passed: bool, now: Instant) {
         let mut latest = self.latest.lock();
         latest.tested = Some(now);
-        if !is_writable {
+        if !passed {
             latest.failed = Some(now);
         }
     }
@@ -46,12 +46,13 @@ impl SessionTests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use system::clock;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     #[test]
     fn sessions_in_use_are_trusted_between_tests() {
-        let (tests, start) = (SessionTests::default(), Instant::now());
+        let (tests, start) = (SessionTests::default(), clock::instant());
         assert!(tests.is_due(MS(0), start), "none was tested yet");
         tests.record(true, start);
         assert!(!tests.is_due(MS(99), start + MS(99)));
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn after_a_failed_test_each_session_is_tested() {
-        let (tests, start) = (SessionTests::default(), Instant::now());
+        let (tests, start) = (SessionTests::default(), clock::instant());
         tests.record(false, start);
         tests.record(true, start + MS(1));
         assert!(tests.is_due(MS(0), start + MS(2)));

@@ -47,6 +47,7 @@ impl StoredResponses for Backend {
                          else stored_response.tokens
                      end,
                      unsettled_call = excluded.unsettled_call,
+                     cached_token_thousandths = excluded.cached_token_thousandths,
                      is_ambiguous = stored_response.is_ambiguous
                          or stored_response.user_id <> excluded.user_id
                          or stored_response.upstream <> excluded.upstream

@@ -47,7 +47,7 @@ impl Allowed {
                 tool.kind == kind && tool.name == name && matches(&tool.namespace, namespace)
             }
             search if is_search(search) => is_search(kind),
-            other => other == kind,
+            other => other == kind && matches(&tool.name, name),
         })
     }
 }
@@ -57,7 +57,12 @@ impl AllowedTool {
         let kind = text(tool, "type");
         let nested =
             json::members(tool.get().as_bytes(), [kind.as_str()]).and_then(|[nested]| nested);
-        let name = text(nested.unwrap_or(tool), "name");
+        let name = name_of(nested.unwrap_or(tool), &kind);
         Self { kind, namespace: text(tool, "namespace"), name }
     }
+}
+
+/// The name of a tool; of an MCP server its label.
+pub(super) fn name_of(tool: &RawValue, kind: &str) -> String {
+    text(tool, if kind == "mcp" { "server_label" } else { "name" })
 }

@@ -1,7 +1,7 @@
 //! xAI's dialect on chat completions: custom tools are functions, and a choice among some of the tools leaves out the
 //! others.
 
-use super::allowed::Allowed;
+use super::allowed::{Allowed, name_of};
 use super::custom;
 use super::members::{Edit, edit_array, edit_object};
 use super::reply::DialectReply;
@@ -66,7 +66,7 @@ impl ChatPlan {
     fn tool(&self, tool: &RawValue, written: &mut HashSet<String>) -> Edit {
         let kind = text(tool, "type");
         let inner = inner(tool, &kind);
-        let name = text(inner, "name");
+        let name = name_of(inner, &kind);
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.allows(&kind, "", &name)) {
             return Edit::Drop;
         }

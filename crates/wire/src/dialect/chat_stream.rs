@@ -37,7 +37,7 @@ struct ChatCall {
 
 /// The choice of a chunk.
 #[derive(Clone, Copy)]
-struct ChoiceEnd {
+struct ChoicePosition {
     number: u64,
     /// It ends with this chunk.
     is_last: bool,
@@ -62,7 +62,7 @@ impl ChatCalls {
     }
 
     fn choice(&mut self, reply: &DialectReply, choice: &RawValue) -> Edit {
-        let at = ChoiceEnd {
+        let at = ChoicePosition {
             number: count(choice, "index"),
             is_last: !text(choice, "finish_reason").is_empty(),
         };
@@ -75,7 +75,12 @@ impl ChatCalls {
         }))
     }
 
-    fn tool_calls(&mut self, reply: &DialectReply, choice: ChoiceEnd, calls: &RawValue) -> Edit {
+    fn tool_calls(
+        &mut self,
+        reply: &DialectReply,
+        choice: ChoicePosition,
+        calls: &RawValue,
+    ) -> Edit {
         let edited = edit_array(calls.get(), |call| self.call(reply, choice, call));
         match edited {
             Some(calls) if calls == "[]" => Edit::Drop,
@@ -83,19 +88,23 @@ impl ChatCalls {
         }
     }
 
-    fn call(&mut self, reply: &DialectReply, choice: ChoiceEnd, call: &RawValue) -> Edit {
+    fn call(&mut self, reply: &DialectReply, choice: ChoicePosition, call: &RawValue) -> Edit {
         let at = (choice.number, count(call, "index"));
         let [function] = json::members(call.get().as_bytes(), ["function"]).unwrap_or_default();
         let Some(function) = function else { return Edit::Keep };
         let tool = reply.original(&text(function, "name"));
         let name = tool.filter(|tool| tool.kind == CallKind::Custom).map(|tool| &*tool.name);
+        // Some servers repeat the name with every piece of the arguments.
+        let name = name.filter(|_| !self.calls.contains_key(&at));
         if name.is_some() && self.calls.len() < MAX_CUSTOM_CALLS {
             self.calls.insert(at, ChatCall::default());
         }
         let Some(open) = self.calls.get_mut(&at) else { return Edit::Keep };
         let more = text(function, "arguments");
-        self.held = self.held.saturating_add(more.len());
-        let input = open.push(&more, choice.is_last, self.held > MAX_HELD_BYTES);
+        let before = open.arguments.len();
+        let is_overflow = self.held.saturating_add(more.len()) > MAX_HELD_BYTES;
+        let input = open.push(&more, choice.is_last, is_overflow);
+        self.held = self.held.saturating_sub(before).saturating_add(open.arguments.len());
         match (name, input) {
             (None, None) => Edit::Drop,
             (None, Some(input)) => as_custom(call, &json!({ "input": input })),

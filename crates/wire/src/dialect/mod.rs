@@ -38,7 +38,8 @@ pub enum Dialect {
     /// xAI's: responses without namespaces, custom tools, cached searches and unions as schemas, and no choice
     /// without tools.
     Xai,
-    /// Servers of open models.
+    /// Requests as OpenAI has them, to servers of open models whose chat templates often take one system message, the
+    /// first. Only translated requests differ.
     ChatOnly,
 }
 
@@ -57,6 +58,15 @@ pub struct DialectRequest<'a> {
 }
 
 impl Dialect {
+    /// True if requests are not written as OpenAI and Anthropic have them.
+    #[must_use]
+    pub fn changes_requests(self) -> bool {
+        match self {
+            Self::Xai => true,
+            Self::OpenAi | Self::ChatOnly => false,
+        }
+    }
+
     /// Writes a request in this dialect. A body that cannot be read stays as it is: the upstream will refuse it.
     #[must_use]
     pub fn of_request(

@@ -1,6 +1,6 @@
 //! xAI's dialect.
 
-use super::allowed::Allowed;
+use super::allowed::{Allowed, name_of};
 use super::custom;
 use super::members::{Edit, edit_array, edit_object};
 use super::names::{of_responses, tool_of};
@@ -92,7 +92,7 @@ impl Plan {
             // The upstream refuses it.
             "namespace" if text(tool, "name").len() > MAX_NAMESPACE => Edit::Keep,
             "namespace" => Edit::Replace(self.flatten(tool, written)),
-            kind if self.is_left_out(kind, "", &text(tool, "name")) => Edit::Drop,
+            kind if self.is_left_out(kind, "", &name_of(tool, kind)) => Edit::Drop,
             "custom" => {
                 let flat = self.names.flat(&tool_of(tool, String::new()));
                 let function = custom::as_function(tool, &flat);

@@ -34,7 +34,7 @@ pub struct PlanForm {
     pub max_tokens_per_day: TokensPerDay,
     /// The part of a cached prompt token that counts against `max_tokens_per_day`: 0 to 1, at most three decimals; default: 1.
     #[serde(default)]
-    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.1)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, multiple_of = 0.001, example = 0.1)]
     pub cached_token_fraction: Option<CachedTokenFraction>,
     pub max_requests_per_day: RequestsPerDay,
     #[schema(value_type = WindowView)]
@@ -81,7 +81,7 @@ pub struct PlanPatch {
     pub max_tokens_per_day: Option<TokensPerDay>,
     /// The part of a cached prompt token that counts against `max_tokens_per_day`: 0 to 1, at most three decimals.
     #[serde(default)]
-    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.1)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, multiple_of = 0.001, example = 0.1)]
     pub cached_token_fraction: Option<CachedTokenFraction>,
     #[serde(default)]
     pub max_requests_per_day: Option<RequestsPerDay>,

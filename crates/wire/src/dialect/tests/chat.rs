@@ -81,8 +81,8 @@ fn stream(pieces: &[&str], chunk: usize) -> Vec<Value> {
         chunks.push(delta(json!({"tool_calls": [call]}), Value::Null));
     }
     chunks.push(delta(json!({}), json!("tool_calls")));
-    let mut text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-    text += "data: [DONE]\n\n";
+    let events: Vec<_> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    let text = events.concat() + "data: [DONE]\n\n";
     let (mut stream, mut out) = (reply.into_stream(), Vec::new());
     text.as_bytes().chunks(chunk).for_each(|bytes| stream.push(bytes, &mut out));
     stream.finish(&mut out);
@@ -125,6 +125,44 @@ fn calls_of_custom_tools_stream_in_chat() {
     }
 }
 
+/// As some servers write them: with the name in every piece.
+#[test]
+fn a_call_whose_name_is_repeated_is_one_call() {
+    let (_, reply) = chat(&json!({"tools": [custom("patch")]}));
+    let mut stream = reply.into_stream();
+    let mut out = Vec::new();
+    for (arguments, finish) in [("{\"inp", None), ("ut\":\"a", None), ("b\"}", Some("tool_calls"))]
+    {
+        let mut call = function_call("patch", arguments);
+        call["index"] = json!(0);
+        let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": finish});
+        stream.push(format!("data: {}\n\n", json!({"choices": [choice]})).as_bytes(), &mut out);
+    }
+    stream.finish(&mut out);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(
+        (out.matches("\"name\":\"patch\"").count(), out.matches("\"ab\"").count()),
+        (1, 1),
+        "{out}"
+    );
+}
+
+/// The bound is for arguments that wait, not for those that were passed on.
+#[test]
+fn many_long_calls_in_one_stream_are_calls_of_custom_tools() {
+    let (_, reply) = chat(&json!({"tools": [custom("patch")]}));
+    let (mut stream, long) = (reply.into_stream(), "x".repeat(1 << 20));
+    for index in 0..20 {
+        let mut out = Vec::new();
+        let mut call = function_call("patch", &json!({"input": long}).to_string());
+        call["index"] = json!(index);
+        let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
+        stream.push(format!("data: {}\n\n", json!({"choices": [choice]})).as_bytes(), &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains(&format!("\"input\":\"{long}\"")), "call {index}");
+    }
+}
+
 #[test]
 fn a_choice_among_some_tools_leaves_out_the_others() {
     let allowed = |mode: &str, tools: Value| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}});
@@ -133,9 +171,9 @@ fn a_choice_among_some_tools_leaves_out_the_others() {
         "tools": [function("f"), function("g"), custom("patch")],
         "tool_choice": allowed("required", json!([named("g"), {"type": "custom", "custom": {"name": "patch"}}])),
     }));
-    let names: Vec<_> =
+    let left: Vec<_> =
         body["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
-    assert_eq!(names, ["g", "patch"]);
+    assert_eq!(left, ["g", "patch"]);
     assert_eq!(body["tool_choice"], "required");
     let (body, _) = chat(
         &json!({"tools": [function("f")], "tool_choice": allowed("auto", json!([named("x")]))}),
@@ -148,7 +186,7 @@ fn a_choice_among_some_tools_of_responses_is_repeated_as_it_was_sent() {
     let function = |name: &str| json!({"type": "function", "name": name, "parameters": {}});
     let space = json!({"type": "namespace", "name": "n", "tools": [function("f"), function("g")]});
     let choice = |tools: Value| json!({"type": "allowed_tools", "mode": "auto", "tools": tools});
-    let names = |choice: Value| {
+    let left_by = |choice: Value| {
         let sent = json!({"tools": [function("f"), function("h"), space, {"type": "web_search"}], "tool_choice": choice});
         let (body, reply) = xai(&sent);
         let answer =
@@ -164,10 +202,18 @@ fn a_choice_among_some_tools_of_responses_is_repeated_as_it_was_sent() {
         body["tools"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
     };
     let named = |name: &str| json!({"type": "function", "name": name});
-    assert_eq!(names(choice(json!([named("h")]))), ["h"]);
+    assert_eq!(left_by(choice(json!([named("h")]))), ["h"]);
     let in_space = json!({"type": "function", "namespace": "n", "name": "g"});
-    assert_eq!(names(choice(json!([in_space, {"type": "web_search"}]))), ["n__g", "search"]);
-    assert_eq!(names(choice(json!([{"type": "namespace", "name": "n"}]))), ["n__f", "n__g"]);
+    assert_eq!(left_by(choice(json!([in_space, {"type": "web_search"}]))), ["n__g", "search"]);
+    assert_eq!(left_by(choice(json!([{"type": "namespace", "name": "n"}]))), ["n__f", "n__g"]);
+
+    let server = |label: &str| json!({"type": "mcp", "server_label": label, "server_url": "https://tools.example"});
+    let label = |tool: &Value| json!({"type": "mcp", "server_label": tool["server_label"]});
+    let (body, _) = xai(&json!({
+        "tools": [server("one"), server("two")],
+        "tool_choice": choice(json!([label(&server("two"))])),
+    }));
+    assert_eq!(body["tools"], json!([server("two")]));
 
     let kept = json!({"tools": [function("h")], "tool_choice": choice(json!([named("h")]))});
     let (body, reply) = xai(&kept);
