@@ -140,9 +140,10 @@ async fn calls_come_in_pages_and_whole_as_csv() {
     let lines: Vec<&str> = csv.text.lines().collect();
     assert_eq!(lines.len(), 206);
     assert!(lines[0].starts_with("request_id,key_id,model,"));
-    assert_eq!(csv.text.matches("request_id,").count(), 1, "one head");
+    let heads = lines.iter().filter(|line| line.starts_with("request_id,")).count();
+    assert_eq!(heads, 1, "one head");
     assert!(lines[1].starts_with(&requests[0]) && lines[205].starts_with(&requests[204]));
-    assert!(lines[205].ends_with(",'=1+1"), "no formula: {}", lines[205]);
+    assert!(lines[205].ends_with(",'=1+1,0"), "no formula: {}", lines[205]);
     let one = browser.get(&format!("{CSV}?request={}", requests[7])).await.text;
     assert_eq!(one.lines().count(), 2);
     let none = browser.get(&format!("{CSV}?model=none")).await.text;

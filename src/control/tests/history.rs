@@ -57,7 +57,7 @@ async fn history_pages_filters_and_writes_csv() {
     assert_eq!(lines.len(), 3);
     assert!(lines[0].starts_with("request_id,key_id,model,"));
     assert!(lines[1].contains(whole[0]["request_id"].as_str().unwrap()));
-    assert!(lines[0].trim_end().ends_with(",client_request_id"), "{}", lines[0]);
+    assert!(lines[0].trim_end().ends_with(",client_request_id,uncounted_tokens"), "{}", lines[0]);
     let all = control.get(&format!("{HISTORY}?format=csv"), token).await;
     assert!(all.text.contains(",'=1+1"), "no formula for a spreadsheet: {}", all.text);
     let link = csv.header("link").to_owned();

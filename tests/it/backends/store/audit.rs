@@ -135,6 +135,7 @@ pub async fn changes_of_plans_are_logged_with_old_values(store: Any) {
         "name": "Plan one",
         "price_cents": 400,
         "max_tokens_per_day": 1_000,
+        "cached_token_fraction": 0.125,
         "max_requests_per_day": 10,
         "window": { "requests": 5, "seconds": 60 },
         "concurrent_streams": 3,
