@@ -24,7 +24,8 @@ async fn a_full_disk_rejects_new_calls_and_completes_accepted_ones() {
     let host = Host::new();
     let key = host.key();
     let mut serving = host.serve_as(&mut on_a_full_disk(&host)).await;
-    let slow = serving.chat(&key, r#","stream":true"#).header("x-sim-tokens", "250");
+    // It has to last until the disk is full.
+    let slow = serving.chat(&key, r#","stream":true"#).header("x-sim-tokens", "1000");
     let mut open = slow.header("x-sim-token-ms", "20").open().await;
     open.next().await.expect("tokens flow");
     let mut accepted: Vec<Reply> = Vec::new();

@@ -156,7 +156,9 @@ async fn a_folder_that_fails_to_sync_gets_no_new_segment() {
     for tokens in 0..60 {
         calls.push(setup.call(tokens).await);
     }
-    assert_eq!(disk.names().len(), 1, "{:?}", disk.names());
+    // Each attempt leaves its draft for a moment.
+    let is_segment = |name: &&String| !name.ends_with(".draft");
+    assert_eq!(disk.names().iter().filter(is_segment).count(), 1, "{:?}", disk.names());
     let (copy, state) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&copy, &state).await;
     assert!(calls.iter().all(|lease| state.state().times[&lease.request] == 1));

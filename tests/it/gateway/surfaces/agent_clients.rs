@@ -297,7 +297,7 @@ async fn custom_tools_of_chat_come_back_as_custom_tools() {
         let calls: Vec<Value> = if is_stream {
             let chunks = reply.events().into_iter().filter(|data| data != "[DONE]");
             chunks
-                .map(|data| parsed(&data)["choices"][0]["delta"]["tool_calls"][0].take())
+                .map(|data| parsed(&data)["choices"][0]["delta"]["tool_calls"][0].clone())
                 .collect()
         } else {
             vec![parsed(reply.text())["choices"][0]["message"]["tool_calls"][0].take()]
