@@ -5,6 +5,10 @@ use super::xai::{is_search, text};
 use crate::json::{self, each_element};
 use serde_json::value::RawValue;
 
+/// Each tool of a request is compared with each that is allowed. A longer choice stays as it is: the upstream will
+/// refuse it.
+const MAX_ALLOWED: usize = 256;
+
 /// The tools that a request allows.
 #[derive(Debug)]
 pub(super) struct Allowed {
@@ -32,8 +36,13 @@ impl Allowed {
         let [tools] = json::members(choice.get().as_bytes(), ["tools"])?;
         let mut allowed = Vec::new();
         let _ = each_element(tools.map_or("[]", RawValue::get), |tool| {
-            allowed.push(AllowedTool::of(tool));
+            if allowed.len() <= MAX_ALLOWED {
+                allowed.push(AllowedTool::of(tool));
+            }
         });
+        if allowed.len() > MAX_ALLOWED {
+            return None;
+        }
         let mode = if text(choice, "mode") == "required" { r#""required""# } else { r#""auto""# };
         Some(Self { tools: allowed, mode })
     }

@@ -164,7 +164,7 @@ impl Plan {
             "allowed_tools" => self
                 .allowed
                 .as_ref()
-                .map_or(Edit::Drop, |allowed| Edit::Replace(allowed.mode.to_owned())),
+                .map_or(Edit::Keep, |allowed| Edit::Replace(allowed.mode.to_owned())),
             "local_shell" | "tool_search" | "namespace" => Edit::Drop,
             kind if is_search(kind) && !self.has_search => Edit::Drop,
             kind if is_search(kind) => search_type(choice, kind),

@@ -215,6 +215,11 @@ fn a_choice_among_some_tools_of_responses_is_repeated_as_it_was_sent() {
     }));
     assert_eq!(body["tools"], json!([server("two")]));
 
+    let many = vec![named("h"); 257];
+    let (body, _) =
+        xai(&json!({"tools": [function("h"), function("f")], "tool_choice": choice(json!(many))}));
+    assert_eq!(body["tool_choice"]["type"], "allowed_tools", "for the upstream to refuse");
+
     let kept = json!({"tools": [function("h")], "tool_choice": choice(json!([named("h")]))});
     let (body, reply) = xai(&kept);
     assert_eq!((&body["tools"], &body["tool_choice"]), (&kept["tools"], &json!("auto")));
