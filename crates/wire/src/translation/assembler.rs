@@ -260,20 +260,21 @@ impl Assembler {
     ) -> (ItemKind, bool) {
         let known = self.names.restore(name).filter(|_| kind == CallKind::Function);
         match known {
-            Some(tool) if tool.kind == CallKind::Custom => {
-                (ItemKind::Custom { call_id, name: tool.name.clone() }, true)
-            }
             Some(tool) => {
                 let namespace = Some(tool.namespace.clone()).filter(|space| !space.is_empty());
                 let name = tool.name.clone();
-                (ItemKind::Function { call_id, namespace, name }, false)
-            }
-            None if kind == CallKind::Custom => {
-                (ItemKind::Custom { call_id, name: name.to_owned() }, false)
+                match tool.kind {
+                    CallKind::Custom => (ItemKind::Custom { call_id, namespace, name }, true),
+                    CallKind::Function => (ItemKind::Function { call_id, namespace, name }, false),
+                }
             }
             None => {
-                let namespace = namespace.map(str::to_owned);
-                (ItemKind::Function { call_id, namespace, name: name.to_owned() }, false)
+                let (namespace, name) = (namespace.map(str::to_owned), name.to_owned());
+                let item = match kind {
+                    CallKind::Custom => ItemKind::Custom { call_id, namespace, name },
+                    CallKind::Function => ItemKind::Function { call_id, namespace, name },
+                };
+                (item, false)
             }
         }
     }

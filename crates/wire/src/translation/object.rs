@@ -55,6 +55,15 @@ impl<'a> Object<'a> {
         self.text(name)?.ok_or_else(|| TranslationError::missing(name))
     }
 
+    /// The name of a tool or a namespace, which is not empty.
+    pub fn tool_name(&self) -> Result<Cow<'a, str>> {
+        let name = self.required_text("name")?;
+        if name.is_empty() {
+            return Err(TranslationError::new("name", "'name' must not be empty."));
+        }
+        Ok(name)
+    }
+
     /// A string, or nothing where it is anything else.
     pub fn text_leniently(&self, name: &str) -> Option<Cow<'a, str>> {
         self.get(name).filter(|raw| is_text(raw)).map(json::text)

@@ -33,7 +33,7 @@ pub(super) enum ItemKind {
     Refusal,
     Reasoning,
     Function { call_id: String, namespace: Option<String>, name: String },
-    Custom { call_id: String, name: String },
+    Custom { call_id: String, namespace: Option<String>, name: String },
     Search { id: String, query: String },
 }
 

@@ -3,6 +3,7 @@
 pub(super) use crate::tool_names::CallKind;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// A request for one answer of a model.
 #[derive(Debug, Default)]
@@ -96,6 +97,7 @@ pub(super) struct CallOutput<'a> {
 pub(super) enum Tool<'a> {
     Function(Function<'a>),
     Custom {
+        namespace: Option<Cow<'a, str>>,
         name: Cow<'a, str>,
         description: Option<Cow<'a, str>>,
         format: Option<CustomFormat<'a>>,
@@ -130,6 +132,28 @@ pub(super) enum ToolChoice<'a> {
     Required,
     Named { kind: CallKind, namespace: Option<Cow<'a, str>>, name: Cow<'a, str> },
     WebSearch,
+}
+
+/// The tools that a choice among some of them allows.
+#[derive(Debug, Default)]
+pub(super) struct AllowedTools<'a> {
+    /// By namespace and name. A name without a namespace stands for the tool in any.
+    pub tools: HashSet<(Option<Cow<'a, str>>, Cow<'a, str>)>,
+    /// Namespaces with all of their tools.
+    pub namespaces: HashSet<Cow<'a, str>>,
+    pub web_search: bool,
+}
+
+impl AllowedTools<'_> {
+    fn has(&self, namespace: Option<&str>, name: &str) -> bool {
+        let is_named = |namespace: Option<&str>| {
+            self.tools.contains(&(namespace.map(Cow::Borrowed), Cow::Borrowed(name)))
+        };
+        is_named(None)
+            || namespace.is_some_and(|namespace| {
+                is_named(Some(namespace)) || self.namespaces.contains(namespace)
+            })
+    }
 }
 
 /// Options of sampling, as numbers are written.
@@ -175,12 +199,11 @@ impl<'a> Request<'a> {
     }
 
     /// Keeps only the tools that `tool_choice` allows.
-    pub fn keep_tools(&mut self, allowed: &[Cow<'_, str>]) {
-        let is_allowed = |name: &str| allowed.iter().any(|allowed| allowed == name);
+    pub fn keep_tools(&mut self, allowed: &AllowedTools<'_>) {
         self.tools.retain(|tool| match tool {
-            Tool::Function(function) => is_allowed(&function.name),
-            Tool::Custom { name, .. } => is_allowed(name),
-            Tool::WebSearch(_) => is_allowed("web_search"),
+            Tool::Function(Function { namespace, name, .. })
+            | Tool::Custom { namespace, name, .. } => allowed.has(namespace.as_deref(), name),
+            Tool::WebSearch(_) => allowed.web_search,
         });
     }
 }

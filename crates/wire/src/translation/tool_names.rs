@@ -24,7 +24,9 @@ impl ToolNames {
                         kept.insert(function.name.to_string());
                     }
                 },
-                Tool::Custom { name, .. } => changed.push(original(CallKind::Custom, None, name)),
+                Tool::Custom { namespace, name, .. } => {
+                    changed.push(original(CallKind::Custom, namespace.as_deref(), name));
+                }
                 Tool::WebSearch(_) => {}
             }
         }

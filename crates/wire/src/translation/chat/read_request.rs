@@ -4,8 +4,8 @@ use crate::json;
 use crate::translation::error::{TranslationError, quoted};
 use crate::translation::object::{Object, each, elements, is_text};
 use crate::translation::request::{
-    Call, CallKind, CallOutput, CustomFormat, Format, Function, Item, Part, Reasoning,
-    ReasoningOptions, Request, Role, Sampling, Tool, ToolChoice,
+    AllowedTools, Call, CallKind, CallOutput, CustomFormat, Format, Function, Item, Part,
+    Reasoning, ReasoningOptions, Request, Role, Sampling, Tool, ToolChoice,
 };
 use serde_json::value::RawValue;
 
@@ -245,7 +245,7 @@ fn read_tool<'a>(raw: &'a RawValue, request: &mut Request<'a>) -> Result<()> {
 pub(in crate::translation) fn read_function<'a>(function: &Object<'a>) -> Result<Function<'a>> {
     Ok(Function {
         namespace: None,
-        name: function.required_text("name")?,
+        name: function.tool_name()?,
         description: function.text("description")?,
         parameters: function.raw_object("parameters")?,
         strict: function.flag("strict")?,
@@ -259,8 +259,8 @@ fn read_custom<'a>(custom: &Object<'a>) -> Result<Tool<'a>> {
         (Some(syntax), Some(definition)) => Some(CustomFormat { syntax, definition }),
         _ => None,
     };
-    let (name, description) = (custom.required_text("name")?, custom.text("description")?);
-    Ok(Tool::Custom { name, description, format })
+    let (name, description) = (custom.tool_name()?, custom.text("description")?);
+    Ok(Tool::Custom { namespace: None, name, description, format })
 }
 
 fn read_tool_choice<'a>(body: &Object<'a>, request: &mut Request<'a>) -> Result<()> {
@@ -302,17 +302,28 @@ pub(in crate::translation) fn read_allowed<'a>(
     allowed: &Object<'a>,
     request: &mut Request<'a>,
 ) -> Result<()> {
-    let mut names = Vec::new();
+    let mut tools = AllowedTools::default();
     each(&allowed.list("tools")?, |tool| {
         let tool = Object::of(tool)?;
         let kind = tool.kind();
         let nested = tool.object_leniently(&kind).text_leniently("name");
-        names.push(nested.or(tool.text_leniently("name")).unwrap_or(kind));
+        match (&*kind, nested.or(tool.text_leniently("name"))) {
+            ("namespace", Some(name)) => {
+                tools.namespaces.insert(name);
+            }
+            ("function" | "custom", Some(name)) => {
+                tools.tools.insert((tool.text_leniently("namespace"), name));
+            }
+            ("function" | "custom" | "namespace", None) => {
+                return Err(TranslationError::missing("name"));
+            }
+            (kind, _) => tools.web_search |= kind.starts_with("web_search"),
+        }
         Ok(())
     })
     .map_err(|error| error.within("tools"))?;
     let mode = allowed.get("mode").map_or(Ok(ToolChoice::Auto), mode_of);
     request.tool_choice = Some(mode.map_err(|error| error.within("mode"))?);
-    request.keep_tools(&names);
+    request.keep_tools(&tools);
     Ok(())
 }

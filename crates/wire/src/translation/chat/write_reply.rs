@@ -47,7 +47,7 @@ pub(super) fn write_call(item: &OutputItem, input: &str, call: &mut JsonWriter<'
                 function.text("name", name).text("arguments", input);
             });
         }
-        ItemKind::Custom { call_id, name } => {
+        ItemKind::Custom { call_id, name, .. } => {
             call.text("id", call_id).text("type", "custom").child("custom", |custom| {
                 custom.text("name", name).text("input", input);
             });

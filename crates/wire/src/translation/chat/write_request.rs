@@ -326,8 +326,8 @@ fn write_tools(tools: &[&Tool<'_>], names: &ToolNames, list: &mut JsonWriter<'_>
                     write_function(function, &name, list);
                 }
             }
-            Tool::Custom { name, description, format } => {
-                let name = names.flat(CallKind::Custom, None, name);
+            Tool::Custom { namespace, name, description, format } => {
+                let name = names.flat(CallKind::Custom, namespace.as_deref(), name);
                 let description = describe_custom(description.as_deref(), format.as_ref());
                 if written.insert(name.to_string()) {
                     write_custom(&name, &description, list);

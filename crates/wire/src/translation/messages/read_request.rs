@@ -124,7 +124,7 @@ fn read_tool<'a>(raw: &'a RawValue, tools: &mut Vec<Tool<'a>>) -> Result<()> {
     match &*tool.kind() {
         "" | "custom" => tools.push(Tool::Function(Function {
             namespace: None,
-            name: tool.required_text("name")?,
+            name: tool.tool_name()?,
             description: tool.text("description")?,
             parameters: tool.raw_object("input_schema")?,
             strict: tool.flag("strict")?,

@@ -45,7 +45,7 @@ fn write_item(item: &OutputItem, list: &mut JsonWriter<'_>) {
                 block.json("input", if is_object { &item.text } else { "{}" });
             });
         }
-        ItemKind::Custom { call_id, name } => {
+        ItemKind::Custom { call_id, name, .. } => {
             list.element(|block| {
                 block.text("type", "tool_use").text("id", call_id).text("name", name);
                 block.child("input", |input| {

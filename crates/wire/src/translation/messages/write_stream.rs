@@ -69,11 +69,12 @@ impl StreamWriter for MessageStream {
             ItemKind::Reasoning => self.start(out, |block| {
                 block.text("type", "thinking").text("thinking", "").text("signature", "");
             }),
-            ItemKind::Function { call_id, name, .. } | ItemKind::Custom { call_id, name } => self
-                .start(out, |block| {
+            ItemKind::Function { call_id, name, .. } | ItemKind::Custom { call_id, name, .. } => {
+                self.start(out, |block| {
                     block.text("type", "tool_use").text("id", call_id).text("name", name);
                     block.json("input", "{}");
-                }),
+                })
+            }
             ItemKind::Search { id, query } => {
                 let call = self.start(out, |block| write_search(id, query, block));
                 stop(out, call);

@@ -23,7 +23,7 @@ pub(super) fn read_tool<'a>(
             tools.push(Tool::Function(Function { namespace: namespace.cloned(), ..function }));
         }
         "namespace" if namespace.is_none() => {
-            let name = tool.required_text("name")?;
+            let name = tool.tool_name()?;
             // It is written once for each of its tools.
             if name.len() > MAX_NAMESPACE {
                 let message = "The name of a namespace must have at most 128 bytes.";
@@ -33,7 +33,8 @@ pub(super) fn read_tool<'a>(
                 .map_err(|error| error.within("tools"));
         }
         "custom" => tools.push(Tool::Custom {
-            name: tool.required_text("name")?,
+            namespace: namespace.cloned(),
+            name: tool.tool_name()?,
             description: tool.text("description")?,
             format: read_format(&tool)?,
         }),

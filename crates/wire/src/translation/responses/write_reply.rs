@@ -135,9 +135,10 @@ pub(super) fn write_item(
             object.text("call_id", call_id).text_if("namespace", namespace.as_deref());
             object.text("name", name).text("arguments", input);
         }
-        ItemKind::Custom { call_id, name } => {
+        ItemKind::Custom { call_id, namespace, name } => {
             object.text("type", "custom_tool_call").text("status", status.as_str());
-            object.text("call_id", call_id).text("name", name).text("input", input);
+            object.text("call_id", call_id).text_if("namespace", namespace.as_deref());
+            object.text("name", name).text("input", input);
         }
         ItemKind::Search { query, .. } => {
             object.text("type", "web_search_call").text("status", status.as_str());

@@ -184,7 +184,7 @@ fn write_each(tools: &[Tool<'_>], list: &mut JsonWriter<'_>) {
     for tool in tools {
         list.element(|object| match tool {
             Tool::Function(function) => write_function(function, object),
-            Tool::Custom { name, description, format } => {
+            Tool::Custom { name, description, format, .. } => {
                 object.text("type", "custom").text("name", name);
                 object.text_if("description", description.as_deref());
                 write_custom_format(format.as_ref(), object);

@@ -15,14 +15,9 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn tools() -> impl Strategy<Value = BTreeSet<Tool>> {
-    let tool = (prop::sample::select(vec!["function", "custom", "namespace"]), name(), name());
-    prop::collection::btree_set(tool, 1..24).prop_map(|tools| {
-        let plain = |(kind, space, name): Tool| match kind {
-            "namespace" => ("function", space, name),
-            kind => (kind, String::new(), name),
-        };
-        tools.into_iter().map(plain).collect()
-    })
+    let space = prop_oneof![Just(String::new()), name()];
+    let tool = (prop::sample::select(vec!["function", "custom"]), space, name());
+    prop::collection::btree_set(tool, 1..24)
 }
 
 fn request(tools: &BTreeSet<Tool>) -> Value {
@@ -33,12 +28,13 @@ fn request(tools: &BTreeSet<Tool>) -> Value {
         }
         json!({"type": "namespace", "name": space, "tools": [tool]})
     };
+    let of = |space: &String| Some(space.clone()).filter(|space| !space.is_empty());
     let call = |(kind, space, name): &Tool| match *kind {
         "custom" => {
-            json!({"type": "custom_tool_call", "call_id": "c", "name": name, "input": "x"})
+            json!({"type": "custom_tool_call", "call_id": "c", "namespace": of(space), "name": name, "input": "x"})
         }
         _ => {
-            let space = Some(space).filter(|space| !space.is_empty());
+            let space = of(space);
             json!({"type": "function_call", "call_id": "c", "namespace": space, "name": name, "arguments": "{}"})
         }
     };
@@ -124,4 +120,43 @@ fn a_choice_and_earlier_calls_name_the_tool_as_the_list_does() {
     assert_ne!(second, "a__b__c");
     assert_eq!(&body["tool_choice"]["function"]["name"], second);
     assert_eq!(&body["messages"][0]["tool_calls"][0]["function"]["name"], second);
+}
+
+#[test]
+fn a_tool_or_a_namespace_without_a_name_is_refused() {
+    let nameless = |kind: &str| json!({"type": kind, "name": "", "tools": []});
+    for kind in ["function", "custom", "namespace"] {
+        let body = json!({"model": "m", "input": "x", "tools": [nameless(kind)]});
+        let refused = translate(Surface::Responses, Surface::ChatCompletions, &body).unwrap_err();
+        assert_eq!(refused.param, "tools[0].name", "{kind}");
+    }
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [], "tools": [{"name": "", "input_schema": {}}]});
+    for to in [Surface::ChatCompletions, Surface::Responses] {
+        let refused = translate(Surface::Messages, to, &body).unwrap_err();
+        assert_eq!(refused.param, "tools[0].name");
+    }
+}
+
+#[test]
+fn a_choice_allows_tools_by_namespace() {
+    let function = |name: &str| json!({"type": "function", "name": name});
+    let space = |name: &str| json!({"type": "namespace", "name": name, "tools": [function("f"), {"type": "custom", "name": "c"}]});
+    for (allowed, left) in [
+        (json!({"type": "namespace", "name": "n"}), vec!["n__f", "n__c"]),
+        (json!({"type": "function", "namespace": "m", "name": "f"}), vec!["m__f"]),
+        (json!({"type": "custom", "namespace": "n", "name": "c"}), vec!["n__c"]),
+        (function("h"), vec!["h"]),
+        (function("absent"), vec![]),
+    ] {
+        let body = json!({
+            "model": "m", "input": "x", "tools": [space("n"), space("m"), function("h")],
+            "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [allowed]},
+        });
+        let sent = translate(Surface::Responses, Surface::ChatCompletions, &body).unwrap().body;
+        let sent: Value = serde_json::from_slice(&sent).unwrap();
+        let tools = sent["tools"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> =
+            tools.iter().map(|tool| tool["function"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names, left, "{allowed}");
+    }
 }
