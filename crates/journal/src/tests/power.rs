@@ -157,8 +157,9 @@ async fn a_folder_that_fails_to_sync_gets_no_new_segment() {
         calls.push(setup.call(tokens).await);
     }
     // Each attempt leaves its draft for a moment.
-    let is_segment = |name: &&String| !name.ends_with(".draft");
-    assert_eq!(disk.names().iter().filter(is_segment).count(), 1, "{:?}", disk.names());
+    let names = disk.names();
+    let segments = names.iter().filter(|name| !name.contains(".draft"));
+    assert_eq!(segments.count(), 1, "{names:?}");
     let (copy, state) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&copy, &state).await;
     assert!(calls.iter().all(|lease| state.state().times[&lease.request] == 1));
