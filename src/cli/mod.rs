@@ -14,10 +14,12 @@ pub mod user;
 pub mod key;
 pub mod usage;
 pub mod journal;
+mod runtime;
 mod session;
 
 use clap::{Parser, Subcommand};
 use config_arg::ConfigArg;
+use runtime::Runtime;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,7 +57,7 @@ impl Cli {
     /// Runs the chosen command to its end.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let runtime = match runtime() {
+        let runtime = match Runtime::new() {
             Ok(runtime) => runtime,
             Err(e) => {
                 return fail(&anyhow::Error::new(e).context("cannot start the async runtime"));
@@ -79,13 +81,6 @@ impl Cli {
         }
         Ok(command)
     }
-}
-
-/// At least two workers: one may wait in a write to the journal whose disk hangs.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = cores.max(2);
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 impl Command {

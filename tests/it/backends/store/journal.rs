@@ -39,6 +39,43 @@ pub async fn settling_twice_charges_once(store: Any) {
     no_drift(&store).await;
 }
 
+/// Statements for many rows have sizes of their own, and a batch of which something is known already is written in
+/// another way than one that is all new.
+pub async fn batches_of_any_size_add_up(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let known = Entry::Settle(charge(&lease(&user, "key", 10), 3, 4));
+    write(&store, std::slice::from_ref(&known)).await;
+    let mut calls = 1;
+    for size in [1, 2, 127, 128, 129, 300] {
+        for (again, key) in [(false, "key"), (true, "other")] {
+            let new = |_| Entry::Settle(charge(&lease(&user, key, 10), 3, 4));
+            let mut batch: Vec<Entry> = (0..size).map(new).collect();
+            if again {
+                batch.push(known.clone());
+            }
+            write(&store, &batch).await;
+            calls += size;
+            assert_eq!(used(&store, user.id).await, (8 * calls, calls));
+            no_drift(&store).await;
+        }
+    }
+}
+
+/// No database can add them up. It must say so, whoever adds.
+pub async fn a_batch_whose_sum_overflows_is_refused(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let batch = [1, 2].map(|_| Entry::Settle(charge(&lease(&user, "key", 10), 1 << 62, 0)));
+    for refused in [&batch[..], &batch[1..]] {
+        let refusal = store.write_batch(refused, None).await;
+        assert!(matches!(refusal, Err(StoreError::Corrupt(_))), "{refusal:?}");
+        assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 2 - refused.len());
+        no_drift(&store).await;
+        if refused.len() > 1 {
+            write(&store, &batch[..1]).await;
+        }
+    }
+}
+
 /// What a reaper writes for a call whose gateway is away.
 pub fn estimate(lease: &Lease) -> Charge {
     Charge {

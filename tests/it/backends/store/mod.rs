@@ -236,6 +236,8 @@ macro_rules! suite {
             }
             journal {
                 settling_twice_charges_once
+                batches_of_any_size_add_up
+                a_batch_whose_sum_overflows_is_refused
                 reported_usage_replaces_counted_usage
                 a_late_charge_replaces_the_estimate
                 an_estimate_never_replaces_a_charge

@@ -96,6 +96,35 @@ async fn leases_of_an_older_file_are_charged_once() {
     }
 }
 
+/// Its gateway writes while the new one, which has migrated the file, takes over from it.
+#[tokio::test]
+async fn rows_of_an_older_program_are_added_to_the_rollups() {
+    let (store, folder) = fresh().await;
+    let user = add_user(&store, "a@b.c").await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join("deeper/knockx.db"));
+    let mut older = options.connect().await.unwrap();
+    let row = |n: u128| {
+        format!(
+            "insert into usage_event (
+                 request, user_id, key_id, model, upstream, day, admitted_at, prompt, cached, completion,
+                 reasoning, cost_micro_dollars, status, source, counted, total_ms
+             )
+             values (
+                 x'{}', x'{}', 'key', 'grok-4', 'xai', '2026-01-02', 1000, 3, 0, 5, 0, 0, 'complete',
+                 'reported', 1, 0
+             );",
+            uuid::Uuid::from_u128(n).simple(),
+            user.id.0.simple()
+        )
+    };
+    older.execute(AssertSqlSafe(row(1))).await.unwrap();
+    let own = [Entry::Settle(charge(&lease(&user, "key", 10), 3, 4))];
+    store.write_batch(&own, None).await.unwrap();
+    older.execute(AssertSqlSafe(row(2))).await.unwrap();
+    assert_eq!(super::journal::used(&store, user.id).await, (24, 3));
+    assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn two_processes_that_start_at_once_both_start() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,6 @@
--- One batch of the journal. $1 charges, $2 adjustments: JSON arrays (empty ones too) of one array an entry,
--- in the order in which `ChargeRow` and `AdjustmentRow` write them. $3 the log they come from, in hexadecimal
--- digits, or null; $4 the position in it after them.
--- `jsonb_each` because `json_each` makes a text of an entry again for each column that is read from it.
--- Named parameters: sqlx counts numbered ones through all statements of a text, and loses gaps.
-begin immediate;
-
+-- Charges of which the ledger may have some. $1: a JSON array of one array a charge, in the order in which `ChargeRow`
+-- writes it. `jsonb_each` because `json_each` makes a text of an entry again for each column that is read from it.
+--
 -- Ledger rows that are not there yet, and those that are only estimates so far: charges of a dead gateway's
 -- calls, or counted by the gateway and now reported by the upstream. Triggers update the rollups. Row by row: of
 -- several charges for one request the first that is no estimate stays.
@@ -44,23 +40,3 @@ on conflict (request) do update set
     client_request_id = coalesce(excluded.client_request_id, client_request_id)
 where (status = 'abandoned' and excluded.status <> 'abandoned')
    or (source = 'estimated' and excluded.source = 'reported');
-
-insert into usage_adjustment (reset, user_id, key_id, day, tokens, requests, at, by)
-select
-    unhex(value ->> '$[0]'), unhex(value ->> '$[1]'), value ->> '$[2]', value ->> '$[3]',
-    value ->> '$[4]', value ->> '$[5]', value ->> '$[6]', value ->> '$[7]'
-from jsonb_each($2)
-where true
-on conflict (reset, key_id) do nothing;
-
-insert into journal_mark (log, position, is_latest)
-select unhex($3), $4, 1
-where $3 is not null
-on conflict (log) do update set
-    position = max(position, excluded.position),
-    is_latest = 1;
-
-update journal_mark set is_latest = 0
-where is_latest and log <> unhex($3);
-
-commit;
