@@ -5,7 +5,6 @@ use crate::console::error::{PageError, html};
 use crate::console::format::{Time, count, dollars};
 use crate::console::page::Page;
 use crate::console::session::SignedIn;
-use crate::control::auth::AnyCredential;
 use crate::control::routes::usage::live::{self, Usage};
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
@@ -14,7 +13,6 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::day::Day;
 use store::reports::Sums;
-use system::clock;
 
 #[derive(Template)]
 #[template(path = "console/overview.html")]
@@ -87,9 +85,7 @@ pub async fn show(
     let SignedIn { page, current, .. } = signed_in;
     let user = current.user;
     let usage = live::of(&state, &user).await?;
-    let credential = AnyCredential::User(Box::new(user.clone()));
-    let today = live::today(&state, &credential, clock::now()).await?;
-    let period = Period::asked(None, None, today)?;
+    let period = Period::asked(None, None, usage.day)?;
     let days = state.store.usage_by_day(user.id, period.from, period.to).await?;
     let total: Sums = days.iter().map(|(_, sums)| sums).sum();
     let days = period.filled(days);

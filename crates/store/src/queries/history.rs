@@ -22,6 +22,8 @@ use uuid::Uuid;
 /// Days that the first query may span, and the factor by which each further one spans more.
 const FIRST_SPAN: i32 = 7;
 const SPAN_GROWTH: i32 = 4;
+/// The same for calls that did not complete: they are rare, and their index is small.
+const UNUSUAL_FIRST_SPAN: i32 = FIRST_SPAN * SPAN_GROWTH;
 /// Before and after all days of a ledger.
 const FIRST_DAY: Day = Day(date(1, 1, 1));
 const LAST_DAY: Day = Day(date(9999, 12, 31));
@@ -40,7 +42,8 @@ impl Page<'_> {
     pub(super) async fn read(&self, store: &Backend) -> Result<Vec<Charge>, StoreError> {
         let last = self.before.map(|(at, _)| last_day(at)).into_iter().chain(self.filter.to).min();
         let days = self.days(store, last).await?;
-        let (mut page, mut rest, mut span) = (self.by_id(store).await?, &days[..], FIRST_SPAN);
+        let (mut page, mut rest) = (self.by_id(store).await?, &days[..]);
+        let mut span = if self.is_unusual() { UNUSUAL_FIRST_SPAN } else { FIRST_SPAN };
         while let Some(newest) = rest.first()
             && !is_complete(&page, self.limit, *newest)
         {
@@ -55,6 +58,11 @@ impl Page<'_> {
             (rest, span) = (older, span.saturating_mul(SPAN_GROWTH));
         }
         Ok(page)
+    }
+
+    /// True if only calls are asked for that did not complete.
+    fn is_unusual(&self) -> bool {
+        self.filter.status.is_some_and(|status| status != Status::Complete)
     }
 
     /// The call with the id that the filter asks for, if it belongs on the page. Calls for which the client sent
@@ -111,7 +119,7 @@ impl Page<'_> {
         if let Some(status) = filter.status {
             query.push(" and status = ").push_bind(status.as_str());
         }
-        if filter.status.is_some_and(|status| status != Status::Complete) {
+        if self.is_unusual() {
             // The condition of the partial index, which is not used without it.
             query.push(" and status <> 'complete'");
         }

@@ -68,8 +68,7 @@ pub async fn list(
     let query = UpgradesQuery { status, limit: None, cursor: filter.cursor.clone() };
     let found = page_of(&state, query).await?;
     let ids: Vec<UserId> = found.data.iter().map(|upgrade| upgrade.user).collect();
-    let users = state.store.users_by_ids(&ids).await?;
-    let plans = state.store.plans().await?;
+    let (users, plans) = tokio::try_join!(state.store.users_by_ids(&ids), state.store.plans())?;
     let pager = Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref());
     html(&UpgradesPage {
         done: done_sentence(&page, filter.done.as_deref()),

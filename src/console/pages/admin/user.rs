@@ -8,7 +8,6 @@ use crate::console::page::{Page, text};
 use crate::console::pages::overview::{Meter, meters_of};
 use crate::console::query::PageQuery;
 use crate::console::session::AdminOrAuditor;
-use crate::control::auth::AnyCredential;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::usage::live;
 use crate::control::state::ControlState;
@@ -16,6 +15,7 @@ use crate::control::views::period::Period;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use domain::day::Day;
 use domain::key::{Key, has_expired};
 use domain::user::{LimitOverrides, User, UserStatus};
 use jiff::Timestamp;
@@ -109,13 +109,22 @@ pub async fn show(
     let AdminOrAuditor { page, reader, .. } = reader;
     let user = state.user(&id).await?;
     let usage = live::of(&state, &user).await?;
-    let plans = state.store.plans().await?;
-    let (month, models) = month_of(&state, &page, &user).await?;
     let filter =
         AuditFilter { subject: Some(format!("user:{}", user.id)), ..AuditFilter::default() };
-    let entries = state.store.audit(&filter, None, RECENT).await?;
-    let factor = state.store.second_factor(user.id).await?;
-    let sessions = state.store.sessions_of(user.id, clock::now()).await?;
+    let store = &*state.store;
+    // Each is a round trip to the database, and none needs another.
+    let ((month, models), keys, (plans, entries, factor, sessions)) = tokio::try_join!(
+        month_of(&state, &page, &user, usage.day),
+        keys_of(&state, &page, &user),
+        async {
+            Ok(tokio::try_join!(
+                store.plans(),
+                store.audit(&filter, None, RECENT),
+                store.second_factor(user.id),
+                store.sessions_of(user.id, clock::now()),
+            )?)
+        },
+    )?;
     html(&UserPage {
         done: done_sentence(&page, query.done.as_deref()),
         id: user.id.to_string(),
@@ -133,7 +142,7 @@ pub async fn show(
         month,
         models,
         has_second_factor: factor.is_some_and(|factor| factor.enabled_at.is_some()),
-        keys: keys_of(&state, &page, &user).await?,
+        keys,
         sessions: sessions.into_iter().map(UserSessionRow::of).collect(),
         entries: audit::entries(&state, &page, entries).await?,
         email: user.email,
@@ -163,9 +172,8 @@ async fn month_of(
     state: &ControlState,
     page: &Page,
     user: &User,
+    today: Day,
 ) -> Result<(MonthRow, Vec<MonthRow>), PageError> {
-    let credential = AnyCredential::User(Box::new(user.clone()));
-    let today = live::today(state, &credential, clock::now()).await?;
     let month = Period::month(None, today)?;
     let models = state.store.usage_by_model(user.id, month.from, month.to).await?;
     let total: Sums = models.iter().map(|(_, sums)| sums).sum();
@@ -180,8 +188,10 @@ async fn keys_of(
 ) -> Result<Vec<UserKeyRow>, PageError> {
     let filter = KeyFilter { live: true, after: None };
     let limit = u32::try_from(LIVE_KEYS).unwrap_or(u32::MAX);
-    let keys = state.store.keys(user.id, &filter, limit).await?;
-    let last_used: HashMap<_, _> = state.store.last_used(user.id).await?.into_iter().collect();
+    let store = &*state.store;
+    let (keys, last_used) =
+        tokio::try_join!(store.keys(user.id, &filter, limit), store.last_used(user.id))?;
+    let last_used: HashMap<_, _> = last_used.into_iter().collect();
     let now = clock::now();
     let row = |key: Key| UserKeyRow::of(page, last_used.get(&key.id).copied(), now, key);
     Ok(keys.into_iter().map(row).collect())

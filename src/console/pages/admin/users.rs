@@ -70,7 +70,6 @@ pub async fn list(
     PageQuery(filter): PageQuery<UsersFilter>,
 ) -> Result<Response, PageError> {
     let AdminOrAuditor { page, reader, .. } = reader;
-    let plans = state.store.plans().await?;
     let query = UsersQuery {
         search: filter.search.clone(),
         plan: filter.plan.clone(),
@@ -79,7 +78,8 @@ pub async fn list(
         limit: None,
         cursor: filter.cursor.clone(),
     };
-    let found = page_of(&state, query).await?;
+    let plans = async { Ok(state.store.plans().await?) };
+    let (plans, found) = tokio::try_join!(plans, page_of(&state, query))?;
     let pager = Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref());
     let rows = found.data.iter();
     html(&UsersPage {

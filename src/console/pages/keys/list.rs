@@ -68,8 +68,8 @@ pub async fn show(
     let SignedIn { page, current, .. } = signed_in;
     let now = clock::now();
     // Bounded: an account has at most 100 keys that work and 500 revoked ones.
-    let all = all_keys(&*state.store, current.user.id).await?;
-    let last_used = keys::last_used(&state, current.user.id).await?;
+    let all = async { Ok(all_keys(&*state.store, current.user.id).await?) };
+    let (all, last_used) = tokio::try_join!(all, keys::last_used(&state, current.user.id))?;
     let row = |key: Key| OwnKeyRow::of(&page, last_used.get(&key.id).copied(), key, now);
     let (mut revoked, live): (Vec<Key>, Vec<Key>) =
         all.into_iter().partition(|key| key.revoked_at.is_some());

@@ -79,9 +79,9 @@ pub async fn show(
     let Query(query) = query?;
     let SignedIn { page, current, .. } = signed_in;
     let user = current.user;
-    let today = today(&state, &user).await?;
     // Bounded: an account has at most 600 keys.
-    let keys = all_keys(&*state.store, user.id).await?;
+    let keys = async { Ok(all_keys(&*state.store, user.id).await?) };
+    let (today, keys) = tokio::try_join!(today(&state, &user), keys)?;
     let (found, problem, status) = match query.read(&page, today) {
         Ok(filters) => {
             (found(&state, user.id, &query, &filters).await?, String::new(), StatusCode::OK)
@@ -121,8 +121,10 @@ async fn found(
     filters: &Filters,
 ) -> Result<Found, ApiError> {
     let period = filters.period;
-    let totals = state.store.usage_by_model(user, period.from, period.to).await?;
-    let calls = history::rows(state, user, query.history(filters, ROWS)).await?;
+    let (totals, calls) = tokio::try_join!(
+        async { Ok(state.store.usage_by_model(user, period.from, period.to).await?) },
+        history::rows(state, user, query.history(filters, ROWS)),
+    )?;
     Ok(Found { period, totals, calls })
 }
 
