@@ -52,6 +52,12 @@ pub trait StreamReader: Send {
     /// The events that end the reply early as a token limit would, end marker included.
     fn length_cut(&mut self, tokens: &TokenCount) -> Bytes;
 
+    /// The event with the usage that the caller requested, for a complete reply whose upstream reported none. Empty if
+    /// it was not requested, and where usage has no event of its own.
+    fn missing_usage(&self, _tokens: &TokenCount) -> Bytes {
+        Bytes::new()
+    }
+
     /// The event that reports an error once the reply has begun. It never makes a reply look complete.
     fn error(&mut self, error: &ErrorBody) -> Bytes;
 }

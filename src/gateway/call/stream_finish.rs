@@ -64,7 +64,13 @@ impl Stream<'_> {
             Status::Failed => Settlement::failed(upstream, false),
             _ => settlement_of(end, &mut self.quota, upstream, first).await,
         };
-        let last_bytes = self.last_bytes(end, &settlement.tokens);
+        let lacks_usage = end == EndReason::Complete && self.quota.meter.usage().is_none();
+        let mut last_bytes = self.last_bytes(end, &settlement.tokens);
+        if lacks_usage {
+            // What is charged, ahead of the end marker.
+            let usage = self.events.missing_usage(&settlement.tokens);
+            last_bytes = [usage, last_bytes].concat().into();
+        }
         count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.events), &settlement);
         let last_bytes = adapted_end(self.adapter.take(), last_bytes);
         let on_settlement = self.on_settlement();

@@ -113,9 +113,19 @@ pub fn length_cut(summary: &StreamSummary, usage: Option<&TokenCount>) -> Bytes 
         ));
     }
     if let Some(tokens) = usage {
-        events += &summary.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)));
+        events += &usage_text(summary, tokens);
     }
     events.into()
+}
+
+/// The event with the usage of a stream.
+#[must_use]
+pub fn usage_event(summary: &StreamSummary, tokens: &TokenCount) -> Bytes {
+    usage_text(summary, tokens).into()
+}
+
+fn usage_text(summary: &StreamSummary, tokens: &TokenCount) -> String {
+    summary.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)))
 }
 
 /// The event that reports an error once the answer has begun.

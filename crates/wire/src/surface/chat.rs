@@ -119,6 +119,10 @@ impl StreamReader for ChunkStream {
         bytes.freeze()
     }
 
+    fn missing_usage(&self, tokens: &TokenCount) -> Bytes {
+        if self.include_usage { cut::usage_event(&self.summary, tokens) } else { Bytes::new() }
+    }
+
     fn error(&mut self, error: &ErrorBody) -> Bytes {
         cut::error_event(error)
     }

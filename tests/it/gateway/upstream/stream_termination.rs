@@ -1,11 +1,11 @@
 //! Every way a call can end: what the caller sees, what is charged, what is left.
 
-use crate::support::http_client::Shared;
+use crate::support::http_client::{Reply, Shared};
 use crate::support::raw_socket::RawSocket;
 use crate::support::surfaces::TEXT_SURFACES;
 use crate::support::{Gateway, body, gateway, soon};
 use domain::charge::Status;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -228,7 +228,33 @@ async fn missing_usage_is_counted_by_the_gateway() {
         assert_eq!(counted.source, domain::charge::Source::Estimated);
         assert_eq!(counted.status, Status::Complete);
         assert_eq!(counted.tokens, reported.tokens, "{members}");
+        assert!(!without.text().contains("prompt_tokens"), "{}", without.text());
     }
+    gw.finish().await;
+}
+
+/// The caller asked for usage, and gets what is charged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requested_usage_chunk_that_the_upstream_does_not_send_is_supplied() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let asked = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    let usage = |reply: &Reply| {
+        let events = reply.events();
+        assert_eq!(events.last().unwrap(), "[DONE]");
+        let mut chunk: Value = serde_json::from_str(&events[events.len() - 2]).unwrap();
+        assert_eq!(chunk["choices"], json!([]));
+        chunk["usage"].take()
+    };
+    let with = gw.ask(&key, &body("count me", asked)).await;
+    let call = gw.chat(&key, &body("count me", asked)).header("x-sim-fault", "no-usage");
+    let without = call.send().await;
+    let charge = gw.charge(without.header("x-request-id")).await;
+    assert_eq!(charge.source, domain::charge::Source::Estimated);
+    let told = usage(&without);
+    assert_eq!(told["prompt_tokens"], charge.tokens.prompt);
+    assert_eq!(told["completion_tokens"], charge.tokens.completion + charge.tokens.reasoning);
+    assert_eq!(told["total_tokens"], usage(&with)["total_tokens"]);
     gw.finish().await;
 }
 
