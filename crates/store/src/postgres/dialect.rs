@@ -164,10 +164,8 @@ pub(super) async fn begin(
 pub(super) async fn begin_report(
     store: &Backend,
 ) -> Result<Transaction<'static, Driver>, StoreError> {
-    let mut tx = store.pool.begin().await?;
     // A range of users may look dear enough to compile code for, which takes many times as long as reading it.
-    sqlx::query("set local jit = off").execute(&mut *tx).await?;
-    Ok(tx)
+    Ok(store.pool.begin_with("begin; set local jit = off").await?)
 }
 
 /// Makes later changes to users wait until the transaction ends, before any other row is locked.
