@@ -1,6 +1,7 @@
 -- The gateway adds up the rows of a batch before it writes their sums: a row of a rollup is written once a batch
--- instead of once a call. Such rows say so, and the trigger leaves them alone. For those of any other writer, an older
+-- instead of once a call. `in_rollups` marks such rows, and the trigger leaves them alone. For those of any other writer, an older
 -- gateway that still runs among them, the trigger adds them as before. A constant default rewrites no table.
+-- Postgres adds up the rows of a batch already.
 alter table usage_event add column in_rollups integer not null default 0;
 
 drop trigger usage_event_into_daily;

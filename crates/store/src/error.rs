@@ -40,7 +40,7 @@ impl From<Error> for StoreError {
                 Some(e) => sqlite::blames_the_data(e),
                 None => e.code().is_some_and(|code| postgres::blames_the_data(&code)),
             },
-            Error::Decode(_) | Error::ColumnDecode { .. } => true,
+            Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } => true,
             _ => false,
         };
         if blames_the_data {

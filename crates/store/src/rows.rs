@@ -9,7 +9,8 @@ use domain::user::UserStatus;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-const MS_PER_QUARTER: i64 = 900_000;
+/// The length of a quarter of an hour, in milliseconds.
+pub(super) const MS_PER_QUARTER: i64 = 900_000;
 
 #[derive(sqlx::FromRow)]
 pub(super) struct SumsRow {

@@ -7,6 +7,7 @@ use domain::charge::Status;
 use std::collections::HashSet;
 use std::fs;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How many there are; `KNOCKX_DISCONNECTS` says otherwise.
@@ -45,7 +46,7 @@ async fn open_reservations(serving: &Serving) -> u64 {
 /// the longer it takes until all have come and the slower are their streams: what is tested is that they leave
 /// nothing, not how many of them a build for tests can answer in a second.
 async fn storm(serving: &Serving, key: &str, callers: usize) -> Vec<String> {
-    let seen = Mutex::new(Vec::new());
+    let (seen, refused) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     let token_ms = (20 + callers / 10).to_string();
     let longest = LONGEST + ARRIVAL_GAP * callers as u64;
     let caller = async |number: u64| {
@@ -59,6 +60,7 @@ async fn storm(serving: &Serving, key: &str, callers: usize) -> Vec<String> {
             let mut open = call.open().await;
             // A call that an overloaded machine does not admit in time is refused, and leaves nothing either.
             if open.status == 503 {
+                refused.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             assert_eq!(open.status, 200);
@@ -71,6 +73,8 @@ async fn storm(serving: &Serving, key: &str, callers: usize) -> Vec<String> {
         let _ = tokio::time::timeout(stay, read).await;
     };
     futures_util::future::join_all((0..callers as u64).map(caller)).await;
+    let refused = refused.into_inner();
+    assert!(refused <= callers / 4, "{refused} of {callers} were refused");
     seen.into_inner().unwrap()
 }
 

@@ -112,18 +112,16 @@ pub async fn show(
     let filter =
         AuditFilter { subject: Some(format!("user:{}", user.id)), ..AuditFilter::default() };
     let store = &*state.store;
-    // Each is a round trip to the database, and none needs another.
-    let ((month, models), keys, (plans, entries, factor, sessions)) = tokio::try_join!(
+    // None needs another. Three at once leave connections for other pages.
+    let ((month, models), keys, sessions) = tokio::try_join!(
         month_of(&state, &page, &user, usage.day),
         keys_of(&state, &page, &user),
-        async {
-            Ok(tokio::try_join!(
-                store.plans(),
-                store.audit(&filter, None, RECENT),
-                store.second_factor(user.id),
-                store.sessions_of(user.id, clock::now()),
-            )?)
-        },
+        async { Ok(store.sessions_of(user.id, clock::now()).await?) },
+    )?;
+    let (plans, entries, factor) = tokio::try_join!(
+        store.plans(),
+        store.audit(&filter, None, RECENT),
+        store.second_factor(user.id),
     )?;
     html(&UserPage {
         done: done_sentence(&page, query.done.as_deref()),
@@ -189,8 +187,8 @@ async fn keys_of(
     let filter = KeyFilter { live: true, after: None };
     let limit = u32::try_from(LIVE_KEYS).unwrap_or(u32::MAX);
     let store = &*state.store;
-    let (keys, last_used) =
-        tokio::try_join!(store.keys(user.id, &filter, limit), store.last_used(user.id))?;
+    let keys = store.keys(user.id, &filter, limit).await?;
+    let last_used = store.last_used(user.id).await?;
     let last_used: HashMap<_, _> = last_used.into_iter().collect();
     let now = clock::now();
     let row = |key: Key| UserKeyRow::of(page, last_used.get(&key.id).copied(), now, key);

@@ -48,7 +48,13 @@ pub async fn batches_of_any_size_add_up(store: Any) {
     let mut calls = 1;
     for size in [1, 2, 127, 128, 129, 300] {
         for (again, key) in [(false, "key"), (true, "other")] {
-            let new = |_| Entry::Settle(charge(&lease(&user, key, 10), 3, 4));
+            // Rows of up to 150 models and quarters of an hour.
+            let new = |n: u64| {
+                let mut call = lease(&user, key, 10);
+                call.model = format!("model-{}", n % 150).into();
+                call.admitted_at += SignedDuration::from_mins(15 * i64::try_from(n % 3).unwrap());
+                Entry::Settle(charge(&call, 3, 4))
+            };
             let mut batch: Vec<Entry> = (0..size).map(new).collect();
             if again {
                 batch.push(known.clone());
@@ -57,8 +63,16 @@ pub async fn batches_of_any_size_add_up(store: Any) {
             calls += size;
             assert_eq!(used(&store, user.id).await, (8 * calls, calls));
             no_drift(&store).await;
+            let quarters = store.usage_by_quarter_hour(user.id, day("2026-01-02")).await.unwrap();
+            assert_eq!(quarters.iter().map(|(_, _, sums)| sums.calls).sum::<u64>(), calls);
         }
     }
+    let on = day("2026-01-02");
+    let models = store.usage_by_model(user.id, on, on).await.unwrap();
+    assert_eq!(models.len(), 151);
+    assert_eq!(models.iter().map(|(_, sums)| sums.calls).sum::<u64>(), calls);
+    assert_eq!(store.latency(user.id, on, on).await.unwrap().0.iter().sum::<u64>(), calls);
+    assert_eq!(store.last_used(user.id).await.unwrap().len(), 2);
 }
 
 /// No database can add them up. It must say so, whoever adds.

@@ -96,7 +96,7 @@ async fn leases_of_an_older_file_are_charged_once() {
     }
 }
 
-/// Its gateway writes while the new one, which has migrated the file, takes over from it.
+/// An older gateway may still write while the new one, which has migrated the file, takes over from it.
 #[tokio::test]
 async fn rows_of_an_older_program_are_added_to_the_rollups() {
     let (store, folder) = fresh().await;

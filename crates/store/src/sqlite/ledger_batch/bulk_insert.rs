@@ -8,22 +8,30 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection};
 use std::array;
 
-/// Powers of two from one row to 128, which keeps the prepared statements below half a megabyte.
+/// Powers of two from one row to 128.
 const SIZES: usize = 8;
 
 /// The texts of one insert, by the logarithm of their rows.
 pub(super) struct BulkInsert([String; SIZES]);
 
-type Insert = Query<'static, Sqlite, SqliteArguments>;
+/// An insert whose columns are being bound.
+pub(super) type Insert = Query<'static, Sqlite, SqliteArguments>;
 
 impl BulkInsert {
-    /// `insert` up to the word `values`, the number of `columns`, and the clause `on_conflict`.
-    pub(super) fn new(insert: &str, columns: usize, on_conflict: &str) -> Self {
-        let row = format!("({})", vec!["?"; columns].join(", "));
+    /// Inserts rows with these columns; the clause `on_conflict` says what becomes of those that exist.
+    pub(super) fn new(table: &str, columns: &[&str], on_conflict: &str) -> Self {
+        let names = columns.join(", ");
+        let row = format!("({})", vec!["?"; columns.len()].join(", "));
         Self(array::from_fn(|size| {
             let rows = vec![row.as_str(); 1 << size].join(", ");
-            format!("{insert} values {rows} {on_conflict}")
+            format!("insert into {table} ({names}) values {rows} {on_conflict}")
         }))
+    }
+
+    /// Inserts rows with the columns of the key and others, or updates those that exist by `update`.
+    pub(super) fn upsert(table: &str, key: &[&str], others: &[&str], update: &str) -> Self {
+        let on_conflict = format!("on conflict ({}) do update set {update}", key.join(", "));
+        Self::new(table, &[key, others].concat(), &on_conflict)
     }
 
     /// Inserts the rows in order; `bind` binds the columns of one. Returns how many rows were inserted or updated.
@@ -34,12 +42,12 @@ impl BulkInsert {
         connection: &mut SqliteConnection,
     ) -> Result<u64, sqlx::Error> {
         let mut changed = 0;
-        while let Some(log) = rows.len().checked_ilog2() {
-            let size = (log as usize).min(SIZES - 1);
-            let (now, later) = rows.split_at(1 << size);
-            let insert = now.iter().fold(sqlx::query(self.0[size].as_str()), &bind);
+        while let Some(exponent) = rows.len().checked_ilog2() {
+            let size = (exponent as usize).min(SIZES - 1);
+            let (head, rest) = rows.split_at(1 << size);
+            let insert = head.iter().fold(sqlx::query(self.0[size].as_str()), &bind);
             changed += insert.execute(&mut *connection).await?.rows_affected();
-            rows = later;
+            rows = rest;
         }
         Ok(changed)
     }

@@ -8,14 +8,31 @@ use sqlx::SqliteConnection;
 use std::sync::LazyLock;
 
 /// `in_rollups`: who inserts these rows also writes the rollups.
-static INSERT: LazyLock<BulkInsert> = LazyLock::new(|| {
-    let insert = "insert into usage_event (
-        request, user_id, key_id, model, upstream, day, admitted_at,
-        prompt, cached, completion, reasoning, cost_micro_dollars,
-        status, source, counted, first_token_ms, total_ms, client_request_id, uncounted, in_rollups
-    )";
-    BulkInsert::new(insert, 20, "on conflict do nothing")
-});
+const COLUMNS: [&str; 20] = [
+    "request",
+    "user_id",
+    "key_id",
+    "model",
+    "upstream",
+    "day",
+    "admitted_at",
+    "prompt",
+    "cached",
+    "completion",
+    "reasoning",
+    "cost_micro_dollars",
+    "status",
+    "source",
+    "counted",
+    "first_token_ms",
+    "total_ms",
+    "client_request_id",
+    "uncounted",
+    "in_rollups",
+];
+
+static INSERT: LazyLock<BulkInsert> =
+    LazyLock::new(|| BulkInsert::new("usage_event", &COLUMNS, "on conflict do nothing"));
 
 /// `$1`: charges as a JSON array.
 const MERGE: &str = include_str!("merge_charges.sql");

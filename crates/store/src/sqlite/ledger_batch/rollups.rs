@@ -1,9 +1,10 @@
 //! Rollups of charges that were just inserted: summed by key first, so that each row of a rollup is written once a
 //! batch. The migration of the column `in_rollups` has the same for single rows, as a trigger.
 
-use super::bulk_insert::BulkInsert;
+use super::bulk_insert::{BulkInsert, Insert};
 use crate::encode::{DayColumn, integer};
 use crate::reports::LATENCY_BOUNDS;
+use crate::rows::MS_PER_QUARTER;
 use domain::charge::{Charge, Status};
 use domain::day::Day;
 use domain::id::UserId;
@@ -11,73 +12,65 @@ use sqlx::SqliteConnection;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// The length of a quarter of an hour, in milliseconds.
-const QUARTER_HOUR: i64 = 900_000;
+/// The sums that both rollups have, in the order in which [`Sums::bind`] binds them.
+const SUMS: [&str; 8] = [
+    "requests",
+    "prompt",
+    "cached",
+    "completion",
+    "reasoning",
+    "cost_micro_dollars",
+    "calls",
+    "failed",
+];
+
+/// The sums that only days have: tokens that do not count, and calls by their duration.
+const DAY_SUMS: [&str; 13] = [
+    "uncounted",
+    "took_50",
+    "took_100",
+    "took_250",
+    "took_500",
+    "took_1000",
+    "took_2500",
+    "took_5000",
+    "took_10000",
+    "took_30000",
+    "took_60000",
+    "took_300000",
+    "took_longer",
+];
 
 static ADD_TO_DAYS: LazyLock<BulkInsert> = LazyLock::new(|| {
-    let insert = "insert into usage_daily (
-        day, user_id, key_id, model, requests, prompt, cached, completion, reasoning,
-        cost_micro_dollars, calls, failed, uncounted, last_at, took_50, took_100, took_250, took_500,
-        took_1000, took_2500, took_5000, took_10000, took_30000, took_60000, took_300000,
-        took_longer
-    )";
-    let add = "on conflict (day, user_id, key_id, model) do update set
-        requests = requests + excluded.requests,
-        prompt = prompt + excluded.prompt,
-        cached = cached + excluded.cached,
-        completion = completion + excluded.completion,
-        reasoning = reasoning + excluded.reasoning,
-        cost_micro_dollars = cost_micro_dollars + excluded.cost_micro_dollars,
-        calls = calls + excluded.calls,
-        failed = failed + excluded.failed,
-        uncounted = uncounted + excluded.uncounted,
-        last_at = max(last_at, excluded.last_at),
-        took_50 = took_50 + excluded.took_50,
-        took_100 = took_100 + excluded.took_100,
-        took_250 = took_250 + excluded.took_250,
-        took_500 = took_500 + excluded.took_500,
-        took_1000 = took_1000 + excluded.took_1000,
-        took_2500 = took_2500 + excluded.took_2500,
-        took_5000 = took_5000 + excluded.took_5000,
-        took_10000 = took_10000 + excluded.took_10000,
-        took_30000 = took_30000 + excluded.took_30000,
-        took_60000 = took_60000 + excluded.took_60000,
-        took_300000 = took_300000 + excluded.took_300000,
-        took_longer = took_longer + excluded.took_longer";
-    BulkInsert::new(insert, 26, add)
+    let key = ["day", "user_id", "key_id", "model"];
+    let sums = [&SUMS[..], &DAY_SUMS].concat();
+    let later = adding(&sums) + ", last_at = max(last_at, excluded.last_at)";
+    BulkInsert::upsert("usage_daily", &key, &[&sums[..], &["last_at"]].concat(), &later)
 });
 
 static ADD_TO_QUARTER_HOURS: LazyLock<BulkInsert> = LazyLock::new(|| {
-    let insert = "insert into usage_quarter_hourly (
-        user_id, day, quarter, model, requests, prompt, cached, completion, reasoning,
-        cost_micro_dollars, calls, failed
-    )";
-    let add = "on conflict (user_id, day, quarter, model) do update set
-        requests = requests + excluded.requests,
-        prompt = prompt + excluded.prompt,
-        cached = cached + excluded.cached,
-        completion = completion + excluded.completion,
-        reasoning = reasoning + excluded.reasoning,
-        cost_micro_dollars = cost_micro_dollars + excluded.cost_micro_dollars,
-        calls = calls + excluded.calls,
-        failed = failed + excluded.failed";
-    BulkInsert::new(insert, 12, add)
+    let key = ["user_id", "day", "quarter", "model"];
+    BulkInsert::upsert("usage_quarter_hourly", &key, &SUMS, &adding(&SUMS))
 });
 
 /// A row changes at most once a minute, however many calls its key makes.
 static SET_KEY_USE: LazyLock<BulkInsert> = LazyLock::new(|| {
-    let update = "on conflict (user_id, key_id) do update set last_at = excluded.last_at
-        where last_at <= excluded.last_at - 60000";
-    BulkInsert::new("insert into key_use (user_id, key_id, last_at)", 3, update)
+    let update = "last_at = excluded.last_at where last_at <= excluded.last_at - 60000";
+    BulkInsert::upsert("key_use", &["user_id", "key_id"], &["last_at"], update)
 });
+
+fn adding(sums: &[&str]) -> String {
+    let add = |sum: &&str| format!("{sum} = {sum} + excluded.{sum}");
+    sums.iter().map(add).collect::<Vec<_>>().join(", ")
+}
 
 type DayKey<'a> = (Day, UserId, &'a str, &'a str);
 type QuarterHourKey<'a> = (UserId, Day, i64, &'a str);
 
-/// What a batch adds to each table, by the primary key of its rows.
+/// Sums that a batch adds to each table, by the primary key of its rows.
 #[derive(Default)]
 pub(super) struct Rollups<'a> {
-    days: BTreeMap<DayKey<'a>, (Sums, Ends)>,
+    days: BTreeMap<DayKey<'a>, (Sums, Latencies)>,
     quarter_hours: BTreeMap<QuarterHourKey<'a>, Sums>,
     /// The last admission, in milliseconds since 1970.
     keys: BTreeMap<(UserId, &'a str), i64>,
@@ -98,7 +91,7 @@ struct Sums {
 }
 
 /// When the calls of a day were last admitted, and how many ended within each of [`LATENCY_BOUNDS`], or later.
-struct Ends {
+struct Latencies {
     last_at: i64,
     took: [i64; LATENCY_BOUNDS.len() + 1],
 }
@@ -114,9 +107,9 @@ impl<'a> Rollups<'a> {
     fn add(&mut self, charge: &'a Charge) -> Option<()> {
         let (user, key, model) = (charge.user, charge.key.as_str(), &*charge.model);
         let at = charge.admitted_at.as_millisecond();
-        let (sums, ends) = self.days.entry((charge.day, user, key, model)).or_default();
-        ends.add(at, charge.total_ms);
-        let quarter_hour = (user, charge.day, at / QUARTER_HOUR, model);
+        let (sums, latencies) = self.days.entry((charge.day, user, key, model)).or_default();
+        latencies.add(at, charge.total_ms);
+        let quarter_hour = (user, charge.day, at / MS_PER_QUARTER, model);
         let last_at = self.keys.entry((user, key)).or_insert(i64::MIN);
         *last_at = at.max(*last_at);
         sums.add(charge)?;
@@ -155,15 +148,28 @@ impl Sums {
         }
         Some(())
     }
+
+    /// Binds the columns of [`SUMS`].
+    fn bind(&self, insert: Insert) -> Insert {
+        insert
+            .bind(self.requests)
+            .bind(self.prompt)
+            .bind(self.cached)
+            .bind(self.completion)
+            .bind(self.reasoning)
+            .bind(self.cost_micro_dollars)
+            .bind(self.calls)
+            .bind(self.failed)
+    }
 }
 
-impl Default for Ends {
+impl Default for Latencies {
     fn default() -> Self {
         Self { last_at: i64::MIN, took: [0; LATENCY_BOUNDS.len() + 1] }
     }
 }
 
-impl Ends {
+impl Latencies {
     fn add(&mut self, at: i64, total_ms: u32) {
         self.last_at = at.max(self.last_at);
         self.took[LATENCY_BOUNDS.partition_point(|bound| *bound < total_ms)] += 1;
@@ -171,28 +177,16 @@ impl Ends {
 }
 
 async fn add_to_days(
-    rows: &[(DayKey<'_>, (Sums, Ends))],
+    rows: &[(DayKey<'_>, (Sums, Latencies))],
     connection: &mut SqliteConnection,
 ) -> Result<(), sqlx::Error> {
     let add = ADD_TO_DAYS.execute(
         rows,
-        |insert, ((day, user, key, model), (sums, ends))| {
-            let insert = insert
-                .bind(DayColumn(*day))
-                .bind(user.0)
-                .bind(*key)
-                .bind(*model)
-                .bind(sums.requests)
-                .bind(sums.prompt)
-                .bind(sums.cached)
-                .bind(sums.completion)
-                .bind(sums.reasoning)
-                .bind(sums.cost_micro_dollars)
-                .bind(sums.calls)
-                .bind(sums.failed)
-                .bind(sums.uncounted)
-                .bind(ends.last_at);
-            ends.took.iter().fold(insert, |insert, calls| insert.bind(*calls))
+        |insert, ((day, user, key, model), (sums, latencies))| {
+            let insert = insert.bind(DayColumn(*day)).bind(user.0).bind(*key).bind(*model);
+            let insert = sums.bind(insert).bind(sums.uncounted);
+            let insert = latencies.took.iter().fold(insert, |insert, calls| insert.bind(*calls));
+            insert.bind(latencies.last_at)
         },
         connection,
     );
@@ -206,19 +200,8 @@ async fn add_to_quarter_hours(
     let add = ADD_TO_QUARTER_HOURS.execute(
         rows,
         |insert, ((user, day, quarter, model), sums)| {
-            insert
-                .bind(user.0)
-                .bind(DayColumn(*day))
-                .bind(*quarter)
-                .bind(*model)
-                .bind(sums.requests)
-                .bind(sums.prompt)
-                .bind(sums.cached)
-                .bind(sums.completion)
-                .bind(sums.reasoning)
-                .bind(sums.cost_micro_dollars)
-                .bind(sums.calls)
-                .bind(sums.failed)
+            let insert = insert.bind(user.0).bind(DayColumn(*day)).bind(*quarter).bind(*model);
+            sums.bind(insert)
         },
         connection,
     );
