@@ -11,6 +11,7 @@ use crate::gateway::response::refusal::Refusal;
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
 use domain::caller::Caller;
+use domain::charge::TokenCount;
 use memchr::memmem;
 use std::borrow::Cow;
 use wire::dialect::{Dialect, DialectOptions, DialectReply, DialectStream};
@@ -157,17 +158,17 @@ impl ReplyAdapter {
         self.translation.is_some()
     }
 
-    /// A whole reply for the caller.
+    /// A whole reply for the caller, which was `charged` so many tokens.
     ///
     /// # Errors
     /// The body is not a valid reply of the upstream's surface.
-    pub fn reply(&self, body: Bytes) -> Result<Bytes, TranslationError> {
+    pub fn reply(&self, body: Bytes, charged: &TokenCount) -> Result<Bytes, TranslationError> {
         let body = match self.dialect.as_ref().map(|dialect| dialect.reply(&body)) {
             Some(Cow::Owned(restored)) => restored.into(),
             Some(Cow::Borrowed(_)) | None => body,
         };
         match &self.translation {
-            Some(translation) => translation.reply(&body).map(Bytes::from),
+            Some(translation) => translation.reply(&body, Some(charged)).map(Bytes::from),
             None => Ok(body),
         }
     }
@@ -194,8 +195,9 @@ impl StreamAdapter {
         }
     }
 
-    /// What the caller receives for the last bytes.
-    pub fn end(mut self, bytes: Bytes) -> Bytes {
+    /// What the caller receives for the last bytes. A complete reply was `charged`, which stands for usage that the
+    /// upstream does not report.
+    pub fn end(mut self, bytes: Bytes, charged: Option<&TokenCount>) -> Bytes {
         let bytes = match &mut self.dialect {
             Some(dialect) => collected(|out| {
                 dialect.push(&bytes, out);
@@ -205,6 +207,9 @@ impl StreamAdapter {
         };
         match &mut self.translator {
             Some(translator) => collected(|out| {
+                if let Some(tokens) = charged {
+                    translator.expect_usage(tokens);
+                }
                 translator.push(&bytes, out);
                 translator.finish(out);
             }),
@@ -213,10 +218,14 @@ impl StreamAdapter {
     }
 }
 
-/// The last bytes of a stream for its caller.
-pub(crate) fn adapted_end(adapter: Option<Box<StreamAdapter>>, bytes: Bytes) -> Bytes {
+/// The last bytes of a stream for its caller; see [`StreamAdapter::end`].
+pub(crate) fn adapted_end(
+    adapter: Option<Box<StreamAdapter>>,
+    bytes: Bytes,
+    charged: Option<&TokenCount>,
+) -> Bytes {
     match adapter {
-        Some(adapter) => adapter.end(bytes),
+        Some(adapter) => adapter.end(bytes, charged),
         None => bytes,
     }
 }

@@ -16,7 +16,7 @@ use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer;
 use bytes::Bytes;
-use domain::charge::Status;
+use domain::charge::{Status, TokenCount};
 use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
@@ -89,13 +89,13 @@ impl Call<'_> {
         let relayed =
             relay_body::relay(session, &mut response, reservation, request, limits, owners).await;
         match relayed {
-            BodyRelay::Complete { body, at, charged } => {
+            BodyRelay::Complete { body, at, tokens, charged } => {
                 response.client.release(*response.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 let budget = budget.charged(charged);
                 let own = overhead + clock::instant().duration_since(at);
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
-                self.send_body(session, head, body, budget).await
+                self.send_body(session, head, (body, tokens), budget).await
             }
             BodyRelay::Failed { refusal, charged, counted } => {
                 let budget = budget.returned(reserved, counted).charged(charged);
@@ -112,15 +112,15 @@ impl Call<'_> {
         }
     }
 
-    /// Sends a whole reply that was charged.
+    /// Sends a whole reply that was charged so many tokens.
     async fn send_body(
         &self,
         session: &mut Session,
         mut head: ResponseHead,
-        body: Bytes,
+        (body, tokens): (Bytes, TokenCount),
         budget: Budget,
     ) -> Result<Handled, Rejection> {
-        let adapted = self.adapt_body(body);
+        let adapted = self.adapt_body(body, &tokens);
         let body = adapted.map_err(|refusal| Rejection::from(refusal).with_budget(budget))?;
         budget.write(&mut head);
         let written = self.writer.whole(session, head, body).await;
@@ -129,8 +129,8 @@ impl Call<'_> {
     }
 
     /// A whole reply as the caller reads it.
-    fn adapt_body(&self, body: Bytes) -> Result<Bytes, Refusal> {
-        let adapted = self.adapter.reply(body);
+    fn adapt_body(&self, body: Bytes, charged: &TokenCount) -> Result<Bytes, Refusal> {
+        let adapted = self.adapter.reply(body, charged);
         adapted.map_err(|error| {
             // It is charged: the upstream has billed it.
             tracing::warn!(request_id = %self.writer.head.id, %error, "reply could not be translated");

@@ -13,7 +13,7 @@ use crate::response_owners::{DEFERRED_LIFETIME, ResponseOwners, Unknown};
 use crate::upstream::catalog::Upstream;
 use crate::upstream::client::{BodyError, Exchange};
 use bytes::{Bytes, BytesMut};
-use domain::charge::{Source, Status};
+use domain::charge::{Source, Status, TokenCount};
 use domain::id::RequestId;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,8 +27,9 @@ use wire::usage::Usage;
 
 /// The result of relaying a whole response.
 pub enum BodyRelay {
-    /// The reply is complete (since `at`) and settled, for `charged` tokens of the daily limits; it may be sent.
-    Complete { body: Bytes, at: Instant, charged: u64 },
+    /// The reply is complete (since `at`) and settled, for `tokens`, and for `charged` tokens of the daily limits; it
+    /// may be sent.
+    Complete { body: Bytes, at: Instant, tokens: TokenCount, charged: u64 },
     /// The reply was broken or an error in disguise, and settled for `charged` tokens of the daily limits. It is
     /// `counted` if it counts against requests per day.
     Failed { refusal: Refusal, charged: u64, counted: bool },
@@ -130,11 +131,11 @@ async fn settle_complete(
         let settlement = Settlement::failed(settlement.upstream, false);
         return failed(reservation, settlement, refusal).await;
     }
-    let charged = reservation.counted_tokens(&settlement);
+    let (tokens, charged) = (settlement.tokens, reservation.counted_tokens(&settlement));
     reservation.settle(settlement).await;
     // An answer may have an error beside it, or the key within.
     let body = response.client.reply_redactor.body(body);
-    BodyRelay::Complete { body, at, charged }
+    BodyRelay::Complete { body, at, tokens, charged }
 }
 
 /// Settles a response that is an error, and turns it into a refusal.

@@ -1,9 +1,10 @@
 //! Relay of a stream: event by event as it comes, each shown to the meter.
 //!
-//! The caller receives the upstream's bytes with three exceptions: a usage chunk that it did not request is
-//! taken out, keep-alive comments fill long silences, and an ending that is not the upstream's own says what it
-//! is. Where the upstream's surface or dialect differs from the caller's, all of it is adapted. An event that would pass the reservation waits until more is reserved.
-//! The charge is durable before the end marker leaves.
+//! The caller receives the upstream's bytes with four exceptions: a usage chunk that it did not request is taken out;
+//! one that it requested, and an end marker, are supplied where a complete reply lacks them; keep-alive comments fill
+//! long silences; and an ending that is not the upstream's own says what it is. Where the upstream's surface or dialect
+//! differs from the caller's, all of it is adapted. An event that would pass the reservation waits until more is
+//! reserved. The charge is durable before the end marker leaves.
 
 use crate::gateway::call::adaptation::StreamAdapter;
 use crate::gateway::call::attempt;

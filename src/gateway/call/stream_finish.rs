@@ -20,6 +20,8 @@ use system::clock;
 use tokio::time::Instant;
 use wire::error::ErrorBody;
 
+/// Time for the connection's task to read what has arrived.
+const READ_TIMEOUT: Duration = Duration::from_millis(5);
 /// Bytes that wait in a connection only if it was not read for a while: then its other end may have more.
 const BACKLOG_BYTES: usize = 16 * 1024;
 /// An upstream that has sent nothing for this long has no more on its way.
@@ -64,15 +66,10 @@ impl Stream<'_> {
             Status::Failed => Settlement::failed(upstream, false),
             _ => settlement_of(end, &mut self.quota, upstream, first).await,
         };
-        let lacks_usage = end == EndReason::Complete && self.quota.meter.usage().is_none();
-        let mut last_bytes = self.last_bytes(end, &settlement.tokens);
-        if lacks_usage {
-            // What is charged, ahead of the end marker.
-            let usage = self.events.missing_usage(&settlement.tokens);
-            last_bytes = [usage, last_bytes].concat().into();
-        }
+        let last_bytes = self.last_bytes(end, &settlement.tokens);
         count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.events), &settlement);
-        let last_bytes = adapted_end(self.adapter.take(), last_bytes);
+        let charged = (end == EndReason::Complete).then_some(&settlement.tokens);
+        let last_bytes = adapted_end(self.adapter.take(), last_bytes, charged);
         let on_settlement = self.on_settlement();
         let Self { session, response, quota, partial_write, .. } = self;
         let reservation = quota.into_reservation();
@@ -97,15 +94,19 @@ impl Stream<'_> {
     /// reads slowly, or not at all, would not be charged for what waits in the upstream connection.
     async fn catch_up(&mut self) {
         let (meter, events) = (&mut self.quota.meter, &mut self.events);
-        let (until, mut backlog) = (clock::instant() + CATCH_UP_TIMEOUT, 0);
+        let began = clock::instant();
+        let (read_until, until, mut backlog) = (began + READ_TIMEOUT, began + CATCH_UP_TIMEOUT, 0);
         // Until an event is too large to be read.
         while let Ok(next) = self.scanner.next_event() {
             if let Some(event) = next {
                 let _ = events.on_event(&event, meter);
                 continue;
             }
-            let patience =
-                if backlog < BACKLOG_BYTES { Duration::ZERO } else { CAUGHT_UP_INTERVAL };
+            let patience = if backlog < BACKLOG_BYTES {
+                read_until.saturating_duration_since(clock::instant())
+            } else {
+                CAUGHT_UP_INTERVAL
+            };
             let next = tokio::time::timeout(patience, self.response.exchange.next_untimed());
             let Ok(Ok(Some(bytes))) = tokio::task::unconstrained(next).await else { break };
             backlog += bytes.len();
@@ -127,7 +128,7 @@ impl Stream<'_> {
         drop(response);
         let first = self.first_output_at.map(Instant::into_std);
         let settlement = settlement_of(end, &mut quota, upstream, first).await;
-        let last_bytes = adapted_end(adapter, events.length_cut(&settlement.tokens));
+        let last_bytes = adapted_end(adapter, events.length_cut(&settlement.tokens), None);
         count_uncharged(&mut quota, (&mut scanner, &mut *events), &settlement);
         on_settlement(&settlement);
         quota.into_reservation().settle(settlement).await;
@@ -139,7 +140,7 @@ impl Stream<'_> {
     async fn read_on(mut self, sent_request: SentRequest, end: EndReason) -> Status {
         let status = end.status();
         let last_bytes = self.last_bytes(end, &TokenCount::default());
-        let last_bytes = adapted_end(self.adapter.take(), last_bytes);
+        let last_bytes = adapted_end(self.adapter.take(), last_bytes, None);
         let on_settlement = self.on_settlement();
         let Self { session, response, quota, scanner, events, limits, partial_write, .. } = self;
         let upstream = Arc::clone(&response.upstream);
@@ -175,7 +176,11 @@ impl Stream<'_> {
     /// The last bytes of the response; `tokens` are those charged.
     fn last_bytes(&mut self, end: EndReason, tokens: &TokenCount) -> Bytes {
         match end {
-            EndReason::Complete | EndReason::Upstream(UpstreamEnd::ReportedFailure) => {
+            EndReason::Complete => {
+                let last = self.last.take().unwrap_or_default();
+                self.events.missing_end(tokens).complete(last)
+            }
+            EndReason::Upstream(UpstreamEnd::ReportedFailure) => {
                 self.last.take().unwrap_or_default()
             }
             EndReason::CallerGone => Bytes::new(),

@@ -170,8 +170,13 @@ impl<'a> Chunk<'a> {
     #[must_use]
     pub fn is_usage_only(&self) -> bool {
         let no_choices = self.written_choices.as_ref().is_some_and(Vec::is_empty);
-        let has_usage = self.written_usage.is_some_and(|raw| !json::is_null(raw));
-        no_choices && has_usage && self.error.is_none()
+        no_choices && self.has_usage() && self.error.is_none()
+    }
+
+    /// True if the chunk has a member for usage that is not null.
+    #[must_use]
+    pub fn has_usage(&self) -> bool {
+        self.written_usage.is_some_and(|raw| !json::is_null(raw))
     }
 
     /// Reports the output and the usage of the chunk to `to`.

@@ -113,18 +113,18 @@ pub fn length_cut(summary: &StreamSummary, usage: Option<&TokenCount>) -> Bytes 
         ));
     }
     if let Some(tokens) = usage {
-        events += &usage_text(summary, tokens);
+        events += &usage_event(summary, tokens);
     }
     events.into()
 }
 
-/// The event with the usage of a stream.
+/// The chunk with the usage of a stream.
 #[must_use]
-pub fn usage_event(summary: &StreamSummary, tokens: &TokenCount) -> Bytes {
-    usage_text(summary, tokens).into()
+pub fn usage_chunk(summary: &StreamSummary, tokens: &TokenCount) -> Bytes {
+    usage_event(summary, tokens).into()
 }
 
-fn usage_text(summary: &StreamSummary, tokens: &TokenCount) -> String {
+fn usage_event(summary: &StreamSummary, tokens: &TokenCount) -> String {
     summary.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)))
 }
 

@@ -10,7 +10,7 @@ use crate::json;
 use crate::prompt::Prompt;
 use crate::request::{BadBody, Dependencies};
 use crate::sse::Event;
-use crate::stream_reader::{EventVerdict, StreamReader, UsageSink};
+use crate::stream_reader::{EventVerdict, MissingEnd, StreamReader, UsageSink};
 use bytes::{Bytes, BytesMut};
 use domain::charge::TokenCount;
 use serde::Deserialize;
@@ -76,11 +76,15 @@ pub(super) fn read_chunk_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
 pub(super) struct ChunkStream {
     summary: StreamSummary,
     include_usage: bool,
+    /// The upstream has sent usage.
+    has_usage: bool,
+    /// The upstream has sent the end marker.
+    is_done: bool,
 }
 
 impl ChunkStream {
     pub fn new(summary: StreamSummary, include_usage: bool) -> Self {
-        Self { summary, include_usage }
+        Self { summary, include_usage, has_usage: false, is_done: false }
     }
 }
 
@@ -88,6 +92,7 @@ impl StreamReader for ChunkStream {
     /// An unknown event is relayed: the client may know it.
     fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
         if event.is_done() {
+            self.is_done = true;
             return EventVerdict::Last;
         }
         let Some(data) = event.data.as_deref() else { return EventVerdict::Relay };
@@ -101,6 +106,7 @@ impl StreamReader for ChunkStream {
         };
         chunk.report_to(to);
         self.summary.observe(&chunk);
+        self.has_usage |= chunk.has_usage();
         match chunk.error {
             Some(error) => EventVerdict::ReplaceError(Box::new(error)),
             None if chunk.is_usage_only() && !self.include_usage => EventVerdict::Drop,
@@ -119,11 +125,41 @@ impl StreamReader for ChunkStream {
         bytes.freeze()
     }
 
-    fn missing_usage(&self, tokens: &TokenCount) -> Bytes {
-        if self.include_usage { cut::usage_event(&self.summary, tokens) } else { Bytes::new() }
+    fn missing_end(&self, tokens: &TokenCount) -> MissingEnd {
+        let lacks_usage = self.include_usage && !self.has_usage;
+        let usage = lacks_usage.then(|| cut::usage_chunk(&self.summary, tokens));
+        let marker = if self.is_done { &[][..] } else { cut::DONE };
+        MissingEnd { usage: usage.unwrap_or_default(), marker }
     }
 
     fn error(&mut self, error: &ErrorBody) -> Bytes {
         cut::error_event(error)
+    }
+}
+
+/// A stream of a surface that has none: relayed as it is, whatever it lacks.
+pub(super) struct UnsupportedStream(ChunkStream);
+
+impl UnsupportedStream {
+    pub fn new() -> Self {
+        Self(ChunkStream::new(StreamSummary::default(), true))
+    }
+}
+
+impl StreamReader for UnsupportedStream {
+    fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
+        self.0.on_event(event, to)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
+        self.0.length_cut(tokens)
+    }
+
+    fn error(&mut self, error: &ErrorBody) -> Bytes {
+        self.0.error(error)
     }
 }

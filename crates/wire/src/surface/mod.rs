@@ -14,7 +14,6 @@ mod images;
 mod messages;
 mod tokenize;
 
-use super::cut::StreamSummary;
 use super::error::ErrorBody;
 use super::fields::Fields;
 use super::json;
@@ -187,7 +186,7 @@ fn read_unmetered_reply(body: &[u8], _to: &mut dyn UsageSink) -> bool {
 /// For surfaces that do not stream: a stream that an upstream sends anyway is relayed, and ends as
 /// incomplete.
 fn unsupported_stream(_include_usage: bool) -> Box<dyn StreamReader> {
-    Box::new(chat::ChunkStream::new(StreamSummary::default(), true))
+    Box::new(chat::UnsupportedStream::new())
 }
 
 #[cfg(test)]

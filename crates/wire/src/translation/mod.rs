@@ -36,9 +36,11 @@ pub use stream::StreamTranslator;
 
 use crate::json;
 use crate::surface::Surface;
+use crate::usage::Usage;
 use assembler::{Assembler, AssemblerOptions};
 use chat::read_reply::ChatReader;
 use chat::write_stream::ChatStream;
+use domain::charge::TokenCount;
 use event::ReplyEvent;
 use messages::write_stream::MessageStream;
 use object::Object;
@@ -184,11 +186,15 @@ impl ReplyTranslation {
         })
     }
 
-    /// Translates a whole reply.
+    /// Translates a whole reply. If it reports no usage, the caller is shown what was `charged`.
     ///
     /// # Errors
     /// The body is not a reply of the upstream's surface, is an error, or is too large.
-    pub fn reply(&self, body: &[u8]) -> Result<Vec<u8>, TranslationError> {
+    pub fn reply(
+        &self,
+        body: &[u8],
+        charged: Option<&TokenCount>,
+    ) -> Result<Vec<u8>, TranslationError> {
         let object = json::object_text(body).and_then(Object::read);
         let object = object.ok_or_else(|| {
             TranslationError::new("", "The upstream's reply is not a JSON object.")
@@ -211,7 +217,11 @@ impl ReplyTranslation {
                 "",
                 "The upstream's reply is too large to be translated.",
             )),
-            None => Ok(self.write(&assembler.reply)),
+            None => {
+                let usage = charged.copied().map(Usage::counted);
+                assembler.reply.usage = assembler.reply.usage.or(usage);
+                Ok(self.write(&assembler.reply))
+            }
         }
     }
 

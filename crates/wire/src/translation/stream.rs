@@ -6,6 +6,8 @@ use super::event::{Failure, ReplyEvent};
 use super::reply::StreamWriter;
 use super::responses::read_reply::ResponsesReader;
 use crate::sse::{Event, Scanner};
+use crate::usage::Usage;
+use domain::charge::TokenCount;
 
 /// The largest event of an upstream that is read, in bytes: the last event of a response has all of its output.
 const MAX_EVENT_BYTES: usize = 32 * 1024 * 1024;
@@ -60,6 +62,11 @@ impl StreamTranslator {
                 }
             }
         }
+    }
+
+    /// Sets the usage that the caller is shown unless the upstream has reported, or still reports, its own.
+    pub fn expect_usage(&mut self, tokens: &TokenCount) {
+        self.assembler.reply.usage.get_or_insert_with(|| Usage::counted(*tokens));
     }
 
     /// Ends the stream, at the end of the upstream's: a reply that is complete and lacks only its last event gets

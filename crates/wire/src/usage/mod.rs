@@ -34,6 +34,15 @@ pub struct Usage {
     pub source: Source,
 }
 
+impl Usage {
+    /// Usage that the gateway has counted.
+    #[must_use]
+    pub fn counted(tokens: TokenCount) -> Self {
+        let source = Source::Estimated;
+        Self { tokens, cache_written: 0, total: None, cost_ticks: None, source }
+    }
+}
+
 /// The numbers of a usage object under any of their names. The larger one counts where two names mean the
 /// same.
 #[derive(Default)]

@@ -127,14 +127,20 @@ async fn streams_are_translated_and_end_as_their_surface_ends() {
 
 /// Agents decide by it when to compact a conversation.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_translated_stream_whose_upstream_reports_no_usage_has_what_is_charged() {
-    let gw = gateway().upstreams(&upstream("chat/completions")).start().await;
-    let key = gw.key("wide").await;
-    for path in ["/v1/messages", "/v1/responses"] {
-        let body = call_body(path, "count me", json!({"stream": true}));
+async fn a_translated_reply_whose_upstream_reports_no_usage_has_what_is_charged() {
+    for (path, offered, stream) in [
+        ("/v1/messages", "chat/completions", true),
+        ("/v1/messages", "chat/completions", false),
+        ("/v1/messages", "responses", true),
+        ("/v1/messages", "responses", false),
+        ("/v1/responses", "chat/completions", true),
+    ] {
+        let gw = gateway().upstreams(&upstream(offered)).start().await;
+        let key = gw.key("wide").await;
+        let body = call_body(path, "count me", json!({"stream": stream}));
         let call = Call::post(gw.addr(), path).key(&key.text).body(body);
         let reply = call.header("x-sim-fault", "no-usage").send().await;
-        let events = events(&reply);
+        let events = if stream { events(&reply) } else { vec![reply.json()] };
         let usage = events.iter().rev().find_map(|event| {
             let usage = [&event["usage"], &event["response"]["usage"]];
             usage.into_iter().find(|usage| usage.is_object()).cloned()
@@ -142,9 +148,9 @@ async fn a_translated_stream_whose_upstream_reports_no_usage_has_what_is_charged
         let charge = gw.charge(reply.header("x-request-id")).await;
         assert_eq!(charge.source, Source::Estimated);
         let output = charge.tokens.completion + charge.tokens.reasoning;
-        assert_eq!(told(path, &usage.unwrap()), (charge.tokens.prompt, output));
+        assert_eq!(told(path, &usage.unwrap()), (charge.tokens.prompt, output), "{offered}");
+        gw.finish().await;
     }
-    gw.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,7 @@ fn requests_become_requests_of_the_upstream() {
 fn whole_replies_become_replies_to_the_caller() {
     for case in cases() {
         let upstream = fs::read(case.join("upstream.json")).unwrap();
-        let reply = translated(&case).reply.reply(&upstream).unwrap();
+        let reply = translated(&case).reply.reply(&upstream, None).unwrap();
         check(&case.join("caller.json"), &pretty(&reply));
     }
 }

@@ -92,7 +92,7 @@ fn whole_replies_end_as_their_surface_ends() {
     for (from, to) in PAIRS {
         for ending in WHOLE {
             let body = reply(to, ending).to_string();
-            let translated = reply_translation(from, to).reply(body.as_bytes()).unwrap();
+            let translated = reply_translation(from, to).reply(body.as_bytes(), None).unwrap();
             check(&file(from, to, ending, "json"), &pretty(&translated));
         }
     }

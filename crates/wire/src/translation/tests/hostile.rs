@@ -96,7 +96,7 @@ proptest! {
             let upstream = format!("data: {event}\n\ndata: {event}\n\n");
             let stream = stream(reply_translation(from, to), &upstream, 50);
             prop_assert!(stream.is_empty() || stream.ends_with("\n\n"));
-            let _ = reply_translation(from, to).reply(event.to_string().as_bytes());
+            let _ = reply_translation(from, to).reply(event.to_string().as_bytes(), None);
         }
     }
 }

@@ -81,7 +81,7 @@ proptest! {
         let history = body["messages"][0]["tool_calls"].as_array().unwrap();
         let history: BTreeSet<String> = history.iter().map(name).collect();
         prop_assert_eq!(history.iter().collect::<BTreeSet<_>>(), unique);
-        let reply = translated.reply.reply(calling(&names).to_string().as_bytes()).unwrap();
+        let reply = translated.reply.reply(calling(&names).to_string().as_bytes(), None).unwrap();
         prop_assert_eq!(called(&reply), tools);
     }
 }
