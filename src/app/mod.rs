@@ -21,7 +21,7 @@ use crate::control::routes::admin::reload::ReloadRequest;
 use crate::data_dir::{DataDir, Instance, Lock};
 use crate::gateway::call::body_memory::BodyMemory;
 use crate::gateway::call::exhausted_users::ExhaustedUsers;
-use crate::gateway::call::prompt_count;
+use crate::gateway::call::prompt_count::CountingTurns;
 use crate::gateway::call::services::CallServices;
 use crate::gateway::listener::address_limit::AddressLimit;
 use crate::gateway::listener::tls::Tls;
@@ -418,6 +418,7 @@ fn gateway(
         lengths: Arc::default(),
         admission_queue: Arc::default(),
     });
+    let hard_stop = CancellationToken::new();
     Gateway {
         body_memory: BodyMemory::new(config.listener.buffered_bytes),
         address_limit: AddressLimit::new(config.listener.connections_per_address),
@@ -436,8 +437,8 @@ fn gateway(
         control,
         leaving: CancellationToken::new(),
         shutting_down: CancellationToken::new(),
-        hard_stop: CancellationToken::new(),
+        counting: CountingTurns::until(hard_stop.clone()),
+        hard_stop,
         calls: AtomicU64::new(0),
-        counting: prompt_count::turns(),
     }
 }

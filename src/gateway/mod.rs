@@ -14,9 +14,9 @@ pub mod headers;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
+use crate::gateway::call::prompt_count::CountingTurns;
 use crate::response_owners::ResponseOwners;
 use crate::upstream::Upstreams;
-use crate::upstream::concurrency::FairLimiter;
 use arc_swap::ArcSwap;
 use call::body_memory::BodyMemory;
 use call::exhausted_users::ExhaustedUsers;
@@ -63,7 +63,7 @@ pub struct Gateway {
     /// Numbers the calls, so that the open ones of a user are distinct.
     pub calls: AtomicU64,
     /// Limits how many long prompts are counted at a time: one can take a processor for a second.
-    pub counting: Arc<FairLimiter>,
+    pub counting: CountingTurns,
 }
 
 /// The part of the configuration that can change while the gateway runs.

@@ -15,6 +15,7 @@ use quota::remaining::remaining;
 use quota::rules::Scope;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use wire::request::Request;
 use wire::tokens::estimate;
 
@@ -87,18 +88,18 @@ impl ReservationRequest<'_> {
 /// Counts a prompt; `None` above `most`. Long ones take turns, which are fair to users.
 ///
 /// # Errors
-/// [`Refusal::CountingBusy`] if too many long prompts wait.
+/// As [`CountingTurns::turn`].
 pub(crate) async fn within(
     request: &Request<'_>,
     model: &Model,
     most: u64,
-    (turns, user): (&Arc<FairLimiter>, UserId),
+    (turns, user): (&CountingTurns, UserId),
 ) -> Result<Option<u64>, Refusal> {
     let count = || estimate::count_prompt_within(request, model.prompt_overhead_tokens, most);
     if request.prompt.size.text_bytes <= LONG_PROMPT_BYTES {
         return Ok(count());
     }
-    let _turn = turn(turns, user).await?;
+    let _turn = turns.turn(user).await?;
     Ok(tokio::task::block_in_place(count))
 }
 
@@ -113,18 +114,53 @@ pub(crate) fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
     }
 }
 
-/// Turns for counting long prompts: half of the processors, so that counting never takes all.
-#[must_use]
-pub fn turns() -> Arc<FairLimiter> {
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    FairLimiter::new(u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1), MAX_QUEUE_LENGTH)
+/// Turns for counting long prompts: on half of the processors, so that counting never takes all.
+pub struct CountingTurns {
+    limiter: Arc<FairLimiter>,
+    /// Cancelled when calls have to end.
+    stop: CancellationToken,
 }
 
-/// A turn for counting a long prompt, fair to users.
-pub(crate) async fn turn(counting: &Arc<FairLimiter>, user: UserId) -> Result<Permit, Refusal> {
-    if let Some(permit) = counting.try_acquire() {
-        return Ok(permit);
+impl CountingTurns {
+    /// Turns until `stop` is cancelled.
+    #[must_use]
+    pub fn until(stop: CancellationToken) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let permits = u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1);
+        Self { limiter: FairLimiter::new(permits, MAX_QUEUE_LENGTH), stop }
     }
-    let queued = counting.enqueue(user).ok_or(Refusal::CountingBusy)?;
-    queued.permit().await.ok_or(Refusal::CountingBusy)
+
+    /// A turn for counting a long prompt, fair to users.
+    ///
+    /// # Errors
+    /// [`Refusal::CountingBusy`] if too many long prompts wait, [`Refusal::ShuttingDown`] if calls have to end.
+    pub(crate) async fn turn(&self, user: UserId) -> Result<Permit, Refusal> {
+        if let Some(permit) = self.limiter.try_acquire() {
+            return Ok(permit);
+        }
+        let queued = self.limiter.enqueue(user).ok_or(Refusal::CountingBusy)?;
+        let permit = self.stop.run_until_cancelled(queued.permit()).await;
+        permit.ok_or(Refusal::ShuttingDown)?.ok_or(Refusal::CountingBusy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    #[tokio::test]
+    async fn waiting_ends_when_calls_have_to_end() {
+        let stop = CancellationToken::new();
+        let turns = CountingTurns::until(stop.clone());
+        let user = UserId::new();
+        let mut taken = Vec::new();
+        while turns.limiter.has_free() {
+            taken.push(turns.turn(user).await.ok().expect("a free turn"));
+        }
+        let mut waiting = pin!(turns.turn(user));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        stop.cancel();
+        assert!(matches!(waiting.await, Err(Refusal::ShuttingDown)));
+    }
 }

@@ -5,14 +5,13 @@
 //! A call that only running calls keep from its tokens waits for them: see [`crate::gateway::call::admission`].
 
 use crate::callers::cache::CallerCache;
-use crate::gateway::call::prompt_count;
+use crate::gateway::call::prompt_count::{self, CountingTurns};
 use crate::gateway::call::reasoning_estimate::HiddenKinds;
 use crate::gateway::call::reservation::Reservation;
 use crate::gateway::call::services::CallServices;
 use crate::gateway::response::quota_numbers::QuotaNumbers;
 use crate::gateway::response::refusal::{Limited, Refusal};
 use crate::upstream::catalog::Model;
-use crate::upstream::concurrency::FairLimiter;
 use domain::caller::Caller;
 use domain::charge::Lease;
 use domain::day::Day;
@@ -51,7 +50,7 @@ pub struct ReservationRequest<'a> {
     /// The prompt as counted exactly, once it has been.
     pub exact: OnceLock<u64>,
     /// Turns for counting long prompts.
-    pub counting: &'a Arc<FairLimiter>,
+    pub counting: &'a CountingTurns,
 }
 
 /// Tokens one call would like to have.

@@ -28,7 +28,8 @@ impl Gateway {
         let (body, _permit) = self.read_body(surface, &caller, session, writer, &current).await?;
         let mut request = read_body::parse(Surface::Responses, &body)?;
         self.previous_response(&caller, &mut request, session, writer).await?;
-        let tokens = self.count(&request, &caller, body.len(), &current.upstreams.catalog).await?;
+        let catalog = &current.upstreams.catalog;
+        let tokens = self.count(&request, &caller, body.len(), catalog, session).await?;
         let body = format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{tokens}}}");
         reply(session, writer, body).await
     }
@@ -44,8 +45,8 @@ impl Gateway {
         let mut request = read_body::parse(Surface::CountTokens, body)?;
         // A count bills no prompt, so on its own surface the prompt comes to nothing.
         request.surface = Surface::Messages;
-        let tokens =
-            self.count(&request, caller, body.len(), &self.current().upstreams.catalog).await?;
+        let catalog = &self.current().upstreams.catalog;
+        let tokens = self.count(&request, caller, body.len(), catalog, session).await?;
         reply(session, writer, format!("{{\"input_tokens\":{tokens}}}")).await
     }
 
@@ -55,14 +56,19 @@ impl Gateway {
         caller: &Caller,
         bytes: usize,
         catalog: &Catalog,
-    ) -> Result<u64, Refusal> {
+        session: &mut Session,
+    ) -> Result<u64, Rejection> {
         let name = &*request.model;
         let model = catalog.model(name).ok_or_else(|| Refusal::UnknownModel(name.to_owned()))?;
         if !caller.may_use(&model.id) {
-            return Err(Refusal::ModelNotAllowed(name.to_owned()));
+            return Err(Refusal::ModelNotAllowed(name.to_owned()).into());
         }
-        // Counts are not metered, so all of them take turns, short ones too.
-        let _turn = prompt_count::turn(&self.counting, caller.user).await?;
+        // Counts are not metered, so all of them take turns, short ones too, and one whose caller has gone has none.
+        let _turn = tokio::select! {
+            biased;
+            () = session.caller_gone() => return Err(Rejection::CallerGone),
+            turn = self.counting.turn(caller.user) => turn?,
+        };
         Ok(on_body(bytes, || prompt_count::exact_prompt(request, model)))
     }
 }
