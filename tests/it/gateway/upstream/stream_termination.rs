@@ -2,6 +2,7 @@
 
 use crate::support::http_client::{Reply, Shared};
 use crate::support::raw_socket::RawSocket;
+use crate::support::scripted_upstream::{self, ScriptedUpstream};
 use crate::support::surfaces::TEXT_SURFACES;
 use crate::support::{Gateway, body, gateway, soon};
 use domain::charge::Status;
@@ -256,6 +257,29 @@ async fn a_requested_usage_chunk_that_the_upstream_does_not_send_is_supplied() {
     assert_eq!(told["completion_tokens"], charge.tokens.completion + charge.tokens.reasoning);
     assert_eq!(told["total_tokens"], usage(&with)["total_tokens"]);
     gw.finish().await;
+}
+
+/// Clients of OpenAI wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_stream_gets_the_end_marker_that_its_upstream_forgot() {
+    let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}"#;
+    let usage = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}"#;
+    let asked = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    for sent in [&[chunk, usage][..], &[chunk]] {
+        let reply = scripted_upstream::events(sent);
+        let upstream = ScriptedUpstream::start(move |_| reply.clone()).await;
+        let gw = gateway().upstreams(&upstream.table("scripted", "k", "")).start().await;
+        let key = gw.key("wide").await;
+        let reply = gw.ask(&key, &body("hi", asked)).await;
+        let events = reply.events();
+        assert!(reply.whole && events.len() == 3, "{}", reply.text());
+        assert_eq!((&*events[0], &*events[2]), (chunk, "[DONE]"));
+        let charge = gw.charge(reply.header("x-request-id")).await;
+        assert_eq!(charge.status, Status::Complete);
+        let shown: Value = serde_json::from_str(&events[1]).unwrap();
+        assert_eq!(shown["usage"]["total_tokens"], charge.tokens.total());
+        gw.finish().await;
+    }
 }
 
 async fn upstream_noticed(gw: &Gateway) {
