@@ -57,12 +57,13 @@ async fn storm(serving: &Serving, key: &str, callers: usize) -> Vec<String> {
             .header("x-sim-tokens", "100000")
             .header("x-sim-token-ms", &token_ms);
         let read = async {
-            let mut open = call.open().await;
-            // A call that an overloaded machine does not admit in time is refused, and leaves nothing either.
-            if open.status == 503 {
+            // An overloaded machine refuses a call that it cannot admit in time, or closes its connection: such calls
+            // leave nothing either.
+            let admitted = call.try_open().await.filter(|open| open.status != 503);
+            let Some(mut open) = admitted else {
                 refused.fetch_add(1, Ordering::Relaxed);
                 return;
-            }
+            };
             assert_eq!(open.status, 200);
             let request = open.headers["x-request-id"].to_str().unwrap().to_owned();
             seen.lock().unwrap().push(request);

@@ -72,7 +72,7 @@ impl Call {
     }
 
     /// Sends to a gateway that may not be there; `None` when nothing comes back.
-    async fn try_open(self) -> Option<Open> {
+    pub async fn try_open(self) -> Option<Open> {
         let stream = TcpStream::connect(self.addr).await.ok()?;
         stream.set_nodelay(true).ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
