@@ -1,6 +1,6 @@
 //! The async runtime of all commands: one worker per core, and a standby worker on a single core.
 //!
-//! A worker may hang in a write to the journal whose disk does not answer; another one has to refuse calls meanwhile.
+//! A write to the journal may block a worker while the disk does not respond; another one must refuse calls meanwhile.
 //! With a single core that takes a second worker. But two workers that share a core cost more per call than one: they
 //! wake each other, and one that is descheduled keeps the connections in its queue waiting. So the second is kept
 //! asleep, in a task that blocks, until the first one misses the probes of a watchdog.

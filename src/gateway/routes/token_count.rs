@@ -63,7 +63,7 @@ impl Gateway {
         if !caller.may_use(&model.id) {
             return Err(Refusal::ModelNotAllowed(name.to_owned()).into());
         }
-        // Counts are not metered, so all of them take turns, short ones too, and one whose caller has gone has none.
+        // Counts are not metered, so all of them take turns, short ones too. A client that disconnects leaves the queue.
         let _turn = tokio::select! {
             biased;
             () = session.caller_gone() => return Err(Rejection::CallerGone),

@@ -14,7 +14,7 @@ const SIZES: usize = 8;
 /// The texts of one insert, by the logarithm of their rows.
 pub(super) struct BulkInsert([String; SIZES]);
 
-/// An insert whose columns are being bound.
+/// An insert statement and the values bound so far.
 pub(super) type Insert = Query<'static, Sqlite, SqliteArguments>;
 
 impl BulkInsert {

@@ -37,7 +37,7 @@ static INSERT: LazyLock<BulkInsert> =
 /// `$1`: charges as a JSON array.
 const MERGE: &str = include_str!("merge_charges.sql");
 
-/// Inserts the charges whose requests are not in the ledger, without their rollups. Returns how many there were.
+/// Inserts the charges that the ledger does not have yet, without their rollups. Returns the number of inserted rows.
 pub(super) async fn insert(
     charges: &[&Charge],
     connection: &mut SqliteConnection,
