@@ -1,8 +1,8 @@
 //! Pages of a user's ledger rows.
 //!
 //! A page must not read everything a user ever did, nor visit hundreds of partitions: the rollup has the days
-//! on which the user made such calls. From the newest of these on a few are read at a time, more and more, until
-//! the page is full. A single call is found by its id, which says its days.
+//! on which the user made such calls, and how many. From the newest of these on, as many days are read as have a
+//! page of them, then more and more, until the page is full. A single call is found by its id, which says its days.
 
 use super::dialect::{self, Backend, Driver};
 use super::reconciliation::{ChargeRow, charge_columns};
@@ -45,12 +45,11 @@ impl Page<'_> {
         let (mut page, mut rest) = (self.by_id(store).await?, &days[..]);
         let mut span = if self.is_unusual() { UNUSUAL_FIRST_SPAN } else { FIRST_SPAN };
         while let Some(newest) = rest.first()
-            && !is_complete(&page, self.limit, *newest)
+            && !is_complete(&page, self.limit, newest.day)
         {
-            let some = rest.iter().take_while(|day| days_between(**day, *newest) < span).count();
-            let (these, older) = rest.split_at(some);
+            let (these, older) = rest.split_at(days_to_read(rest, span, self.limit));
             let oldest = these.last().unwrap_or(newest);
-            page.extend(self.rows(store, *oldest, *newest).await?);
+            page.extend(self.rows(store, oldest.day, newest.day).await?);
             page.sort_unstable_by_key(|charge| Reverse((charge.admitted_at, charge.request)));
             // A client may send the id that the gateway gives.
             page.dedup_by_key(|charge| charge.request);
@@ -80,9 +79,13 @@ impl Page<'_> {
 
     /// The days on which the user made such calls, of whatever status, the newest first; none after
     /// `last`.
-    async fn days(&self, store: &Backend, last: Option<Day>) -> Result<Vec<Day>, StoreError> {
-        let days: Vec<DayColumn> = sqlx::query_scalar(
-            "select day
+    async fn days(
+        &self,
+        store: &Backend,
+        last: Option<Day>,
+    ) -> Result<Vec<DayOfCalls>, StoreError> {
+        let days: Vec<(DayColumn, i64, i64)> = sqlx::query_as(
+            "select day, cast(sum(calls) as bigint) as calls, cast(sum(failed) as bigint) as failed
              from usage_daily
              where user_id = $1
                and day between $2 and $3
@@ -98,7 +101,20 @@ impl Page<'_> {
         .bind(self.filter.key.as_ref().map(KeyId::as_str))
         .fetch_all(&store.pool)
         .await?;
-        Ok(days.into_iter().map(|day| day.0).collect())
+        let days =
+            days.into_iter().filter_map(|(day, calls, failed)| self.day(day.0, calls, failed));
+        Ok(days.collect())
+    }
+
+    /// A day with so many calls; `None` if none of them has the status that the filter asks for.
+    fn day(&self, day: Day, calls: i64, failed: i64) -> Option<DayOfCalls> {
+        let calls = match self.filter.status {
+            None | Some(Status::Complete) => Some(calls),
+            Some(Status::Failed | Status::CutByUpstream) if failed == 0 => return None,
+            Some(Status::Failed | Status::CutByUpstream) => Some(failed),
+            Some(Status::CutByClient | Status::CutByQuota | Status::Abandoned) => None,
+        };
+        Some(DayOfCalls { day, calls: calls.filter(|_| self.filter.request.is_none()) })
     }
 
     /// The newest rows of the days from `oldest` to `newest`.
@@ -137,6 +153,26 @@ impl Page<'_> {
         let rows: Vec<ChargeRow> = query.build_query_as().fetch_all(&store.pool).await?;
         rows.into_iter().map(Charge::try_from).collect()
     }
+}
+
+/// A day on which the user made calls that the filter may pass.
+struct DayOfCalls {
+    day: Day,
+    /// At least as many as the filter passes, by the rollup; `None` if it does not count them.
+    calls: Option<i64>,
+}
+
+/// How many of `days` to read at once: those of a span, but no more than have `limit` calls.
+fn days_to_read(days: &[DayOfCalls], span: i32, limit: u32) -> usize {
+    let Some(newest) = days.first() else { return 0 };
+    let mut calls = 0;
+    days.iter()
+        .take_while(|DayOfCalls { day, calls: of_day }| {
+            let is_enough = calls >= i64::from(limit);
+            calls += of_day.unwrap_or(0);
+            !is_enough && days_between(*day, newest.day) < span
+        })
+        .count()
 }
 
 /// True if nothing on `day` or before it belongs on the page any more. Days of one user may overlap, when
@@ -233,4 +269,36 @@ pub(super) async fn adjustments(
         })
     };
     rows.into_iter().map(adjustment).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DayOfCalls, days_to_read};
+    use domain::day::Day;
+    use jiff::ToSpan;
+    use jiff::civil::date;
+
+    /// Days with so many calls, that many days before the newest.
+    fn days(of: &[(i64, Option<i64>)]) -> Vec<DayOfCalls> {
+        let newest = date(2026, 11, 27);
+        of.iter().map(|&(ago, calls)| DayOfCalls { day: Day(newest - ago.days()), calls }).collect()
+    }
+
+    #[test]
+    fn days_are_read_until_they_have_a_page_or_span_too_much() {
+        type Days<'a> = &'a [(i64, Option<i64>)];
+        let cases: [(Days<'_>, usize); 7] = [
+            (&[], 0),
+            (&[(0, Some(2_400)), (1, Some(2_400))], 1),
+            (&[(0, Some(25)), (1, Some(1))], 1),
+            (&[(0, Some(24)), (1, Some(1)), (2, Some(1))], 2),
+            (&[(0, Some(1)), (6, Some(1)), (7, Some(1))], 2),
+            // However few calls a day has, it is read: the newest one alone may be all that the span has.
+            (&[(0, Some(0)), (90, Some(0))], 1),
+            (&[(0, None), (1, None), (7, None)], 2),
+        ];
+        for (of, read) in cases {
+            assert_eq!(days_to_read(&days(of), 7, 25), read, "{of:?}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Pages of what all users used in a period, from the daily rollup.
 //!
 //! A page is read in ranges of users, in the order of their ids. Of a range every day has its rows side by side,
-//! and a range ends where the first of the days has had as many rows as the page has: so a page costs a seek a
-//! day and a bounded number of rows, however many days and users the rollup has, and however few of them used
+//! and a range ends where the first of the days has had as many users, or rows, as the page has: so a page costs a
+//! seek a day and a bounded number of rows, however many days and users the rollup has, and however few of them used
 //! anything.
 
 use super::dialect::{self, Backend, Connection, each_day, usage_of_days};
@@ -17,6 +17,27 @@ use domain::user::User;
 use jiff::ToSpan;
 use std::collections::HashMap;
 use uuid::Uuid;
+
+/// The last user of the first range above `$2` on the days in `$1`, where one day has `$3` users or rows before it.
+macro_rules! end_of_range {
+    ($users:literal) => {
+        concat!(
+            "select (
+                 select ",
+            $users,
+            "
+                 from usage_daily
+                 where day = days.value and user_id > $2
+                 order by user_id
+                 limit 1 offset $3
+             ) as last_user
+             from ",
+            each_day!("$1"),
+            " order by last_user nulls last
+             limit 1"
+        )
+    };
+}
 
 /// The rows to read.
 pub(super) struct UsagePage<'a> {
@@ -74,24 +95,17 @@ impl UsagePage<'_> {
         days: &[String],
         start: Uuid,
     ) -> Result<Option<Uuid>, StoreError> {
-        let end: Option<Option<Uuid>> = sqlx::query_scalar(concat!(
-            "select (
-                 select user_id
-                 from usage_daily
-                 where day = days.value and user_id > $2
-                 order by user_id
-                 limit 1 offset $3
-             ) as last_user
-             from ",
-            each_day!("$1"),
-            " order by last_user nulls last
-             limit 1"
-        ))
-        .bind(dialect::days(days.to_vec()))
-        .bind(start)
-        .bind(i64::from(self.limit.saturating_sub(1)))
-        .fetch_optional(tx)
-        .await?;
+        let statement = match self.grouping {
+            // A user may have several rows on a day.
+            Grouping::User => end_of_range!("distinct user_id"),
+            Grouping::UserAndModel => end_of_range!("user_id"),
+        };
+        let end: Option<Option<Uuid>> = sqlx::query_scalar(statement)
+            .bind(dialect::days(days.to_vec()))
+            .bind(start)
+            .bind(i64::from(self.limit.saturating_sub(1)))
+            .fetch_optional(tx)
+            .await?;
         Ok(end.flatten())
     }
 

@@ -7,6 +7,7 @@ use crate::console::outcome;
 use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager};
 use crate::console::session::AdminOrAuditor;
+use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::usage::history::{ChargeView, HistoryQuery, rows};
 use crate::control::state::ControlState;
@@ -69,7 +70,7 @@ pub async fn list(
     PageQuery(filter): PageQuery<CallsFilter>,
 ) -> Result<Response, PageError> {
     let page = reader.page;
-    let user = state.user(&id).await?;
+    let user = id.parse().map_err(|_| ApiError::NotFound("user"))?;
     let query = HistoryQuery {
         from: filter.from.clone(),
         to: filter.to.clone(),
@@ -80,7 +81,8 @@ pub async fn list(
         cursor: filter.cursor.clone(),
         ..HistoryQuery::default()
     };
-    let found = rows(&state, user.id, query).await?;
+    let (user, found) = tokio::join!(state.user(&id), rows(&state, user, query));
+    let (user, found) = (user?, found?);
     html(&AdminCallsPage {
         id: user.id.to_string(),
         email: user.email,
