@@ -20,12 +20,12 @@ use uuid::Uuid;
 
 /// The last user of the first range above `$2` on the days in `$1`, where one day has `$3` users or rows before it.
 macro_rules! end_of_range {
-    ($users:literal) => {
+    ($distinct:literal) => {
         concat!(
             "select (
                  select ",
-            $users,
-            "
+            $distinct,
+            " user_id
                  from usage_daily
                  where day = days.value and user_id > $2
                  order by user_id
@@ -97,8 +97,8 @@ impl UsagePage<'_> {
     ) -> Result<Option<Uuid>, StoreError> {
         let statement = match self.grouping {
             // A user may have several rows on a day.
-            Grouping::User => end_of_range!("distinct user_id"),
-            Grouping::UserAndModel => end_of_range!("user_id"),
+            Grouping::User => end_of_range!("distinct"),
+            Grouping::UserAndModel => end_of_range!(""),
         };
         let end: Option<Option<Uuid>> = sqlx::query_scalar(statement)
             .bind(dialect::days(days.to_vec()))
