@@ -162,17 +162,19 @@ struct DayOfCalls {
     calls: Option<i64>,
 }
 
-/// How many of `days` to read at once: those of a span, but no more than have `limit` calls.
+/// How many of `days` to read at once: those that have `limit` calls and the one before them, which may overlap with
+/// them, but no more than those of a span.
 fn days_to_read(days: &[DayOfCalls], span: i32, limit: u32) -> usize {
     let Some(newest) = days.first() else { return 0 };
     let mut calls = 0;
-    days.iter()
-        .take_while(|DayOfCalls { day, calls: of_day }| {
-            let is_enough = calls >= i64::from(limit);
-            calls += of_day.unwrap_or(0);
-            !is_enough && days_between(*day, newest.day) < span
-        })
-        .count()
+    let is_needed = |day: &&DayOfCalls| {
+        let is_short = calls < i64::from(limit);
+        calls += day.calls.unwrap_or(0);
+        is_short
+    };
+    let needed = days.iter().take_while(is_needed).count();
+    let in_span = days.iter().take_while(|day| days_between(day.day, newest.day) < span).count();
+    in_span.min(needed + 1)
 }
 
 /// True if nothing on `day` or before it belongs on the page any more. Days of one user may overlap, when
@@ -289,9 +291,9 @@ mod tests {
         type Days<'a> = &'a [(i64, Option<i64>)];
         let cases: [(Days<'_>, usize); 7] = [
             (&[], 0),
-            (&[(0, Some(2_400)), (1, Some(2_400))], 1),
-            (&[(0, Some(25)), (1, Some(1))], 1),
-            (&[(0, Some(24)), (1, Some(1)), (2, Some(1))], 2),
+            (&[(0, Some(2_400)), (1, Some(2_400)), (2, Some(2_400))], 2),
+            (&[(0, Some(25)), (1, Some(1))], 2),
+            (&[(0, Some(24)), (1, Some(1)), (2, Some(1)), (3, Some(1))], 3),
             (&[(0, Some(1)), (6, Some(1)), (7, Some(1))], 2),
             // However few calls a day has, it is read: the newest one alone may be all that the span has.
             (&[(0, Some(0)), (90, Some(0))], 1),
