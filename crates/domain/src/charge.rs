@@ -172,6 +172,12 @@ impl Status {
         Self::Abandoned,
     ];
 
+    /// True if the upstream failed before or during its response. Rollups count these calls as failed.
+    #[must_use]
+    pub fn is_upstream_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::CutByUpstream)
+    }
+
     /// The word stored, shown and used as a metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,8 +1,8 @@
 //! Pages of a user's ledger rows.
 //!
 //! A page must not read everything a user ever did, nor visit hundreds of partitions: the rollup has the days
-//! on which the user made such calls, and how many. From the newest of these on, as many days are read as have a
-//! page of them, then more and more, until the page is full. A single call is found by its id, which says its days.
+//! on which the user made such calls, and how many. The newest days are read until they hold a page of calls, a few at
+//! a time and then more and more. A single call is found by its id, which says its days.
 
 use super::dialect::{self, Backend, Driver};
 use super::reconciliation::{ChargeRow, charge_columns};
@@ -19,7 +19,7 @@ use sqlx::QueryBuilder;
 use std::cmp::Reverse;
 use uuid::Uuid;
 
-/// Days that the first query may span, and the factor by which each further one spans more.
+/// Days that the first query may span, and the factor by which each further one spans more days and calls.
 const FIRST_SPAN: i32 = 7;
 const SPAN_GROWTH: i32 = 4;
 /// The same for calls that did not complete: they are rare, and their index is small.
@@ -43,18 +43,21 @@ impl Page<'_> {
         let last = self.before.map(|(at, _)| last_day(at)).into_iter().chain(self.filter.to).min();
         let days = self.days(store, last).await?;
         let (mut page, mut rest) = (self.by_id(store).await?, &days[..]);
-        let mut span = if self.is_unusual() { UNUSUAL_FIRST_SPAN } else { FIRST_SPAN };
+        let mut steps = Steps {
+            span: if self.is_unusual() { UNUSUAL_FIRST_SPAN } else { FIRST_SPAN },
+            calls: i64::from(self.limit),
+        };
         while let Some(newest) = rest.first()
             && !is_complete(&page, self.limit, newest.day)
         {
-            let (these, older) = rest.split_at(days_to_read(rest, span, self.limit));
+            let (these, older) = rest.split_at(steps.next(rest));
             let oldest = these.last().unwrap_or(newest);
             page.extend(self.rows(store, oldest.day, newest.day).await?);
             page.sort_unstable_by_key(|charge| Reverse((charge.admitted_at, charge.request)));
             // A client may send the id that the gateway gives.
             page.dedup_by_key(|charge| charge.request);
             page.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
-            (rest, span) = (older, span.saturating_mul(SPAN_GROWTH));
+            rest = older;
         }
         Ok(page)
     }
@@ -77,8 +80,7 @@ impl Page<'_> {
         Ok(found.into_iter().filter(is_on_page).collect())
     }
 
-    /// The days on which the user made such calls, of whatever status, the newest first; none after
-    /// `last`.
+    /// The days on which the user made such calls, the newest first; none after `last`.
     async fn days(
         &self,
         store: &Backend,
@@ -106,15 +108,20 @@ impl Page<'_> {
         Ok(days.collect())
     }
 
-    /// A day with so many calls; `None` if none of them has the status that the filter asks for.
+    /// The day, with the number of its calls that may be on the page; `None` if none can be.
     fn day(&self, day: Day, calls: i64, failed: i64) -> Option<DayOfCalls> {
         let calls = match self.filter.status {
-            None | Some(Status::Complete) => Some(calls),
-            Some(Status::Failed | Status::CutByUpstream) if failed == 0 => return None,
-            Some(Status::Failed | Status::CutByUpstream) => Some(failed),
-            Some(Status::CutByClient | Status::CutByQuota | Status::Abandoned) => None,
+            None => Some(calls),
+            Some(Status::Complete) => Some(calls - failed),
+            Some(status) if !status.is_upstream_failure() => None,
+            Some(_) if failed == 0 => return None,
+            Some(_) => Some(failed),
         };
-        Some(DayOfCalls { day, calls: calls.filter(|_| self.filter.request.is_none()) })
+        // Calls after the page are none of it.
+        let is_before =
+            self.before.is_none_or(|(at, _)| admitted_until(day) <= at.as_millisecond());
+        let is_counted = is_before && self.filter.request.is_none();
+        Some(DayOfCalls { day, calls: calls.filter(|_| is_counted) })
     }
 
     /// The newest rows of the days from `oldest` to `newest`.
@@ -155,26 +162,39 @@ impl Page<'_> {
     }
 }
 
-/// A day on which the user made calls that the filter may pass.
+/// A day on which the user made calls that may be on the page.
 struct DayOfCalls {
     day: Day,
-    /// At least as many as the filter passes, by the rollup; `None` if it does not count them.
+    /// At most so many, by the rollup; `None` if unknown.
     calls: Option<i64>,
 }
 
-/// How many of `days` to read at once: those that have `limit` calls and the one before them, which may overlap with
-/// them, but no more than those of a span.
-fn days_to_read(days: &[DayOfCalls], span: i32, limit: u32) -> usize {
-    let Some(newest) = days.first() else { return 0 };
-    let mut calls = 0;
-    let is_needed = |day: &&DayOfCalls| {
-        let is_short = calls < i64::from(limit);
-        calls += day.calls.unwrap_or(0);
-        is_short
-    };
-    let needed = days.iter().take_while(is_needed).count();
-    let in_span = days.iter().take_while(|day| days_between(day.day, newest.day) < span).count();
-    in_span.min(needed + 1)
+/// How much the next query may read. Both numbers grow, since the rollup keeps days whose rows were pruned, and counts
+/// calls that the filter refuses.
+struct Steps {
+    /// Days from the first to the last.
+    span: i32,
+    /// Enough calls: no further days are read in the same query.
+    calls: i64,
+}
+
+impl Steps {
+    /// The number of `days` to read next: until they hold enough calls, and one more, which may overlap with them.
+    fn next(&mut self, days: &[DayOfCalls]) -> usize {
+        let Some(newest) = days.first() else { return 0 };
+        let mut calls = 0;
+        let is_needed = |day: &&DayOfCalls| {
+            let is_short = calls < self.calls;
+            calls += day.calls.unwrap_or(0);
+            is_short
+        };
+        let needed = days.iter().take_while(is_needed).count();
+        let in_span = |day: &&DayOfCalls| days_between(day.day, newest.day) < self.span;
+        let in_span = days.iter().take_while(in_span).count();
+        self.span = self.span.saturating_mul(SPAN_GROWTH);
+        self.calls = self.calls.saturating_mul(i64::from(SPAN_GROWTH));
+        in_span.min(needed + 1).max(1)
+    }
 }
 
 /// True if nothing on `day` or before it belongs on the page any more. Days of one user may overlap, when
@@ -275,19 +295,27 @@ pub(super) async fn adjustments(
 
 #[cfg(test)]
 mod tests {
-    use super::{DayOfCalls, days_to_read};
+    use super::{DayOfCalls, FIRST_SPAN, Page, Steps};
+    use crate::reports::HistoryFilter;
+    use domain::charge::Status;
     use domain::day::Day;
+    use domain::id::{RequestId, UserId};
     use jiff::ToSpan;
     use jiff::civil::date;
+    use jiff::tz::TimeZone;
+    use uuid::Uuid;
+
+    const NEWEST: Day = Day(date(2026, 11, 27));
 
     /// Days with so many calls, that many days before the newest.
     fn days(of: &[(i64, Option<i64>)]) -> Vec<DayOfCalls> {
-        let newest = date(2026, 11, 27);
-        of.iter().map(|&(ago, calls)| DayOfCalls { day: Day(newest - ago.days()), calls }).collect()
+        of.iter()
+            .map(|&(ago, calls)| DayOfCalls { day: Day(NEWEST.0 - ago.days()), calls })
+            .collect()
     }
 
     #[test]
-    fn days_are_read_until_they_have_a_page_or_span_too_much() {
+    fn days_are_read_until_they_hold_a_page_or_span_too_much() {
         type Days<'a> = &'a [(i64, Option<i64>)];
         let cases: [(Days<'_>, usize); 7] = [
             (&[], 0),
@@ -295,12 +323,50 @@ mod tests {
             (&[(0, Some(25)), (1, Some(1))], 2),
             (&[(0, Some(24)), (1, Some(1)), (2, Some(1)), (3, Some(1))], 3),
             (&[(0, Some(1)), (6, Some(1)), (7, Some(1))], 2),
-            // However few calls a day has, it is read: the newest one alone may be all that the span has.
+            // The newest day is always read, even without calls.
             (&[(0, Some(0)), (90, Some(0))], 1),
             (&[(0, None), (1, None), (7, None)], 2),
         ];
         for (of, read) in cases {
-            assert_eq!(days_to_read(&days(of), 7, 25), read, "{of:?}");
+            let mut steps = Steps { span: 7, calls: 25 };
+            assert_eq!(steps.next(&days(of)), read, "{of:?}");
+        }
+    }
+
+    /// Days whose rows were pruned, or whose calls the filter refuses, hold nothing for the page.
+    #[test]
+    fn a_few_queries_pass_over_years_of_busy_days() {
+        let busy: Vec<(i64, Option<i64>)> = (0..1_000).map(|ago| (ago, Some(60))).collect();
+        let days = days(&busy);
+        let (mut rest, mut queries) = (&days[..], 0);
+        let mut steps = Steps { span: FIRST_SPAN, calls: 51 };
+        while !rest.is_empty() {
+            rest = &rest[steps.next(rest)..];
+            queries += 1;
+        }
+        assert!(queries <= 6, "{queries}");
+    }
+
+    #[test]
+    fn the_rollup_tells_how_many_calls_may_be_on_the_page() {
+        let call = RequestId(Uuid::from_u128(1));
+        let at = |hours: i64| (NEWEST.ends_at(&TimeZone::UTC) + (hours - 24).hours(), call);
+        let cases = [
+            (None, None, (10, 4), Some(Some(10))),
+            (Some(Status::Complete), None, (10, 4), Some(Some(6))),
+            (Some(Status::Failed), None, (10, 4), Some(Some(4))),
+            (Some(Status::CutByUpstream), None, (10, 4), Some(Some(4))),
+            (Some(Status::CutByUpstream), None, (10, 0), None),
+            (Some(Status::Abandoned), None, (10, 0), Some(None)),
+            // Some of the day's calls may come after the page.
+            (None, Some(at(49)), (10, 4), Some(None)),
+            (None, Some(at(50)), (10, 4), Some(Some(10))),
+        ];
+        for (status, before, (calls, failed), expected) in cases {
+            let filter = HistoryFilter { status, ..HistoryFilter::default() };
+            let page = Page { user: UserId(Uuid::nil()), filter: &filter, before, limit: 25 };
+            let day = page.day(NEWEST, calls, failed).map(|day| day.calls);
+            assert_eq!(day, expected, "{status:?} {before:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A page is read in ranges of users, in the order of their ids. Of a range every day has its rows side by side,
 //! and a range ends where the first of the days has had as many users, or rows, as the page has: so a page costs a
-//! seek a day and a bounded number of rows, however many days and users the rollup has, and however few of them used
+//! seek a day and the rows of that many users, however many users the rollup has, and however few of them used
 //! anything.
 
 use super::dialect::{self, Backend, Connection, each_day, usage_of_days};
@@ -18,7 +18,8 @@ use jiff::ToSpan;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The last user of the first range above `$2` on the days in `$1`, where one day has `$3` users or rows before it.
+/// The last user of the next range after `$2`: the lowest id that has `$3` users or rows between `$2` and it on one of
+/// the days in `$1`.
 macro_rules! end_of_range {
     ($distinct:literal) => {
         concat!(
@@ -88,7 +89,7 @@ impl UsagePage<'_> {
         self.of_range(tx, days, (before, user.0), Some(model)).await
     }
 
-    /// The last user of the range that begins after `start`; `None` if no day has so many rows after it.
+    /// The last user of the range that begins after `start`; `None` if no day has so many after it.
     async fn end_of_range(
         &self,
         tx: &mut Connection,

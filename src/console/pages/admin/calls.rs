@@ -7,8 +7,8 @@ use crate::console::outcome;
 use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager};
 use crate::console::session::AdminOrAuditor;
-use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
+use crate::control::lookup;
 use crate::control::routes::usage::history::{ChargeView, HistoryQuery, rows};
 use crate::control::state::ControlState;
 use askama::Template;
@@ -70,7 +70,7 @@ pub async fn list(
     PageQuery(filter): PageQuery<CallsFilter>,
 ) -> Result<Response, PageError> {
     let page = reader.page;
-    let user = id.parse().map_err(|_| ApiError::NotFound("user"))?;
+    let user_id = lookup::user_id(&id)?;
     let query = HistoryQuery {
         from: filter.from.clone(),
         to: filter.to.clone(),
@@ -81,7 +81,8 @@ pub async fn list(
         cursor: filter.cursor.clone(),
         ..HistoryQuery::default()
     };
-    let (user, found) = tokio::join!(state.user(&id), rows(&state, user, query));
+    // Both to their end, so that an unknown user is the error whatever the filters are.
+    let (user, found) = tokio::join!(state.user(&id), rows(&state, user_id, query));
     let (user, found) = (user?, found?);
     html(&AdminCallsPage {
         id: user.id.to_string(),

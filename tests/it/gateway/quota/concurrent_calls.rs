@@ -64,8 +64,7 @@ async fn streams_without_limits_use_the_day_and_nothing_is_uncharged() {
     let key = gw.key("ten").await;
     let (replies, produced, charged) = forty(&gw, &key, STREAM).await;
     assert_eq!(replies.iter().filter(|reply| is_complete(reply)).count(), 6);
-    // What a busy machine lets through at 25 ms a token: a third of a second of each stream.
-    assert!(produced - charged <= LIMIT / 20, "{produced} produced, {charged} charged");
+    assert!(produced - charged <= LIMIT / 50, "{produced} produced, {charged} charged");
     assert_eq!(gw.metric("knockx_admission_waiting").await, 0);
     gw.finish().await;
 }

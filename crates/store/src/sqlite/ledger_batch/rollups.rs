@@ -5,7 +5,7 @@ use super::bulk_insert::{BulkInsert, Insert};
 use crate::encode::{DayColumn, integer};
 use crate::reports::LATENCY_BOUNDS;
 use crate::rows::MS_PER_QUARTER;
-use domain::charge::{Charge, Status};
+use domain::charge::Charge;
 use domain::day::Day;
 use domain::id::UserId;
 use sqlx::SqliteConnection;
@@ -141,7 +141,7 @@ impl Sums {
             (reasoning, integer(charge.tokens.reasoning)),
             (cost_micro_dollars, charge.cost_micro_dollars),
             (calls, 1),
-            (failed, i64::from(matches!(charge.status, Status::Failed | Status::CutByUpstream))),
+            (failed, i64::from(charge.status.is_upstream_failure())),
             (uncounted, integer(charge.uncounted)),
         ] {
             *sum = sum.checked_add(number)?;
