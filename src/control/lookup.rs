@@ -10,15 +10,15 @@ use domain::plan::{Plan, PlanLimits};
 use domain::user::User;
 use std::sync::Arc;
 
-/// The id of a user.
-pub fn user_id(id: &str) -> Result<UserId, ApiError> {
-    id.parse().map_err(|_| ApiError::NotFound("user"))
-}
-
 impl ControlState {
+    /// The id of a user, who may not exist.
+    pub fn user_id(id: &str) -> Result<UserId, ApiError> {
+        id.parse().map_err(|_| ApiError::NotFound("user"))
+    }
+
     /// The user with this id.
     pub async fn user(&self, id: &str) -> Result<User, ApiError> {
-        let id = user_id(id)?;
+        let id = Self::user_id(id)?;
         self.store.user(id).await?.ok_or(ApiError::NotFound("user"))
     }
 

@@ -210,6 +210,30 @@ async fn a_receipt_says_what_a_call_used_and_why_it_ended() {
 }
 
 #[tokio::test]
+async fn the_receipt_of_an_abandoned_call_says_what_is_not_known() {
+    let control = control().await;
+    let ada = control.user().await;
+    let mut browser = Browser::logged_in(&control, &ada.user.email).await;
+    let charge = control.charged(ada.user.id, |charge| {
+        charge.model = "grok-4.3".into();
+        charge.upstream = "".into();
+        charge.cost_micro_dollars = 0;
+        charge.status = Status::Abandoned;
+        charge.source = Source::Estimated;
+    });
+    let request = charge.await.request;
+    let page = browser.get(&format!("{USAGE}/{request}")).await.text;
+    assert!(page.contains("What the upstream bills for this call is not known"), "{page}");
+    assert_eq!(page.matches("Not known").count(), 2, "its upstream and its client's id: {page}");
+    for untrue in ["None was reached", "The upstream reported another cost"] {
+        assert!(!page.contains(untrue), "{untrue}: {page}");
+    }
+    // The name of the parameter in the JSON API finds it too.
+    let found = browser.get(&format!("{USAGE}?request_id={request}")).await.text;
+    assert_eq!(rows(&found), 1, "{found}");
+}
+
+#[tokio::test]
 async fn calls_of_others_do_not_exist() {
     let control = control().await;
     let ada = control.user().await;

@@ -34,6 +34,7 @@ async fn calls_are_found_by_the_ids_of_gateway_and_client() {
         );
         assert_eq!(found(path, token, "request_id=batch-7").await, std::slice::from_ref(&id));
         assert_eq!(found(path, token, "request_id=batch-7&model=grok-4.5").await, [""; 0]);
+        assert_eq!(found(path, token, "request_id=%20batch-7%20").await, std::slice::from_ref(&id));
         assert_eq!(found(path, token, "request_id=batch").await, [""; 0]);
         assert_eq!(found(path, token, "request_id=%25").await, [""; 0]);
         assert_eq!(found(path, token, "").await.len(), 2);

@@ -67,6 +67,7 @@ async fn history_pages_filters_and_writes_csv() {
 
     for (query, param) in [
         ("?from=yesterday", "from"),
+        ("?from=2026-09-02&to=2026-09-01", "from"),
         ("?to=2026-02-30", "to"),
         ("?status=done", "status"),
         ("?format=xml", "format"),

@@ -32,7 +32,7 @@ impl Period {
         let period = Self { from: day("from", from)?.unwrap_or(usual), to };
         match period.length() {
             1..=MAX_DAYS => Ok(period),
-            ..=0 => Err(ApiError::invalid("from", "`from` must not be later than `to`.")),
+            ..=0 => Err(reversed()),
             days => Err(ApiError::invalid(
                 "from",
                 format!("The period must have at most {MAX_DAYS} days, but has {days}."),
@@ -84,6 +84,17 @@ pub fn day(param: &str, text: Option<&str>) -> Result<Option<Day>, ApiError> {
     text.map(read).transpose()
 }
 
+/// The first and the last day of what is asked for; `None` where there is no bound.
+pub fn days(from: Option<&str>, to: Option<&str>) -> Result<(Option<Day>, Option<Day>), ApiError> {
+    let (from, to) = (day("from", from)?, day("to", to)?);
+    let is_reversed = from.zip(to).is_some_and(|(from, to)| from > to);
+    if is_reversed { Err(reversed()) } else { Ok((from, to)) }
+}
+
+fn reversed() -> ApiError {
+    ApiError::invalid("from", "`from` must not be later than `to`.")
+}
+
 fn bad_month() -> ApiError {
     ApiError::invalid("month", "`month` must be a month such as 2026-09.")
 }
@@ -109,6 +120,18 @@ mod tests {
         assert_eq!(asked(Some("-009999-01-01"), Some("9998-12-31")), None);
         assert_eq!(asked(None, Some("9999-12-31")), None);
         assert_eq!(asked(Some("yesterday"), None), None);
+    }
+
+    #[test]
+    fn days_without_bounds_are_in_order() {
+        let days = |from, to| super::days(from, to).ok();
+        let (first, last) = ("2026-09-20", "2026-09-21");
+        assert_eq!(days(None, None), Some((None, None)));
+        assert_eq!(days(Some(last), None), Some((Some(day(last)), None)));
+        assert_eq!(days(Some(first), Some(last)), Some((Some(day(first)), Some(day(last)))));
+        assert_eq!(days(Some(last), Some(last)), Some((Some(day(last)), Some(day(last)))));
+        assert_eq!(days(Some(last), Some(first)), None);
+        assert_eq!(days(Some("yesterday"), None), None);
     }
 
     #[test]

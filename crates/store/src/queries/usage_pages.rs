@@ -21,12 +21,12 @@ use uuid::Uuid;
 /// The last user of the next range after `$2`: the lowest id that has `$3` users or rows between `$2` and it on one of
 /// the days in `$1`.
 macro_rules! end_of_range {
-    ($distinct:literal) => {
+    ($select_users:literal) => {
         concat!(
             "select (
-                 select ",
-            $distinct,
-            " user_id
+                 ",
+            $select_users,
+            "
                  from usage_daily
                  where day = days.value and user_id > $2
                  order by user_id
@@ -98,8 +98,8 @@ impl UsagePage<'_> {
     ) -> Result<Option<Uuid>, StoreError> {
         let statement = match self.grouping {
             // A user may have several rows on a day.
-            Grouping::User => end_of_range!("distinct"),
-            Grouping::UserAndModel => end_of_range!(""),
+            Grouping::User => end_of_range!("select distinct user_id"),
+            Grouping::UserAndModel => end_of_range!("select user_id"),
         };
         let end: Option<Option<Uuid>> = sqlx::query_scalar(statement)
             .bind(dialect::days(days.to_vec()))

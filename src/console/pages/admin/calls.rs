@@ -8,7 +8,6 @@ use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager};
 use crate::console::session::AdminOrAuditor;
 use crate::control::http::extract::PathParam;
-use crate::control::lookup;
 use crate::control::routes::usage::history::{ChargeView, HistoryQuery, rows};
 use crate::control::state::ControlState;
 use askama::Template;
@@ -70,7 +69,7 @@ pub async fn list(
     PageQuery(filter): PageQuery<CallsFilter>,
 ) -> Result<Response, PageError> {
     let page = reader.page;
-    let user_id = lookup::user_id(&id)?;
+    let user_id = ControlState::user_id(&id)?;
     let query = HistoryQuery {
         from: filter.from.clone(),
         to: filter.to.clone(),

@@ -17,6 +17,7 @@ pub struct CallFilters {
     pub key: String,
     pub model: String,
     pub status: String,
+    #[serde(alias = "request_id")]
     pub request: String,
     pub cursor: String,
 }

@@ -126,7 +126,7 @@ fn request_id(text: Option<String>) -> Result<Option<String>, ApiError> {
             let problem = format!("`request_id` must have at most {MAX_REQUEST_ID} characters.");
             Err(ApiError::invalid("request_id", problem))
         }
-        text => Ok(text),
+        text => Ok(text.map(|text| text.trim().to_owned())),
     }
 }
 
@@ -139,9 +139,10 @@ pub async fn rows(
     let limit = pagination::limit(query.limit)?;
     let before = pagination::cursor(query.cursor.as_deref())?
         .map(|HistoryCursor(at, request)| (at, request));
+    let (from, to) = period::days(query.from.as_deref(), query.to.as_deref())?;
     let filter = HistoryFilter {
-        from: period::day("from", query.from.as_deref())?,
-        to: period::day("to", query.to.as_deref())?,
+        from,
+        to,
         model: query.model,
         status: query.status,
         key: query.key,
