@@ -387,10 +387,14 @@ def window_refusal_is_waited_for(ctx):
     limited = {"model": MODEL, "messages": ask("hello"), "max_tokens": 1}
     full = any(ctx.post(key, limited) == 429 for _ in range(400))
     expect(full, "400 calls found no end of the window")
-    error = refused(
-        openai.RateLimitError,
-        lambda: [client(ctx, api_key=key).chat.completions.create(**limited) for _ in range(20)],
-    )
+    completions = client(ctx, api_key=key).chat.completions
+
+    # The window frees a call every 0.6 s, so it is filled again before each try.
+    def call_once_full():
+        expect(any(ctx.post(key, limited) == 429 for _ in range(20)), "no end of the window")
+        completions.create(**limited)
+
+    error = refused(openai.RateLimitError, lambda: [call_once_full() for _ in range(20)])
     code_is(ctx, error, "rate_limit_exceeded")
     hint = float(error.response.headers["retry-after"])
     expect(0 < hint <= 60, hint)
@@ -398,7 +402,7 @@ def window_refusal_is_waited_for(ctx):
     expect(0 < exact <= hint * 1000, exact, hint)
     attempts = []
     own = client(ctx, attempts, api_key=key, max_retries=2)
-    # The window frees a call every 0.6 s, so the first try may come too late for a refusal.
+    # The first try may come too late for a refusal.
     for _ in range(5):
         expect(any(ctx.post(key, limited) == 429 for _ in range(20)), "no end of the window")
         attempts.clear()
