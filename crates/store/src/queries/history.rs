@@ -117,7 +117,7 @@ impl Page<'_> {
             Some(_) if failed == 0 => return None,
             Some(_) => Some(failed),
         };
-        // Calls after the page are none of it.
+        // A day that ends later may also have calls that are newer than this page.
         let is_before =
             self.before.is_none_or(|(at, _)| admitted_until(day) <= at.as_millisecond());
         let is_counted = is_before && self.filter.request.is_none();
@@ -169,12 +169,12 @@ struct DayOfCalls {
     calls: Option<i64>,
 }
 
-/// How much the next query may read. Both numbers grow, since the rollup keeps days whose rows were pruned, and counts
-/// calls that the filter refuses.
+/// Limits of the next query. Both grow, because the rollup includes days whose rows were pruned, and calls that the
+/// filter excludes.
 struct Steps {
     /// Days from the first to the last.
     span: i32,
-    /// Enough calls: no further days are read in the same query.
+    /// Number of calls after which no further days are added to the query.
     calls: i64,
 }
 
@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    /// Days whose rows were pruned, or whose calls the filter refuses, hold nothing for the page.
+    /// Days whose rows were pruned, or whose calls the filter excludes, add no calls to the page.
     #[test]
     fn a_few_queries_pass_over_years_of_busy_days() {
         let busy: Vec<(i64, Option<i64>)> = (0..1_000).map(|ago| (ago, Some(60))).collect();
