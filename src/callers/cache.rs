@@ -2,13 +2,14 @@
 //!
 //! A hit takes no lock of ours. What is cached is either the newest record or one whose user was
 //! not forgotten since its load began: a load and [`CallerCache::forget`] settle the order between
-//! them under one lock, so a record read before a change is never cached after the change was announced.
+//! them under one lock, so a record read before a change is never cached after the change was announced. That other
+//! users are forgotten meanwhile has no effect.
 
 use domain::caller::Caller;
 use domain::id::{KeyId, UserId};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ const ABSENT_KEY_TTL: Duration = Duration::from_secs(5);
 
 /// Time that a refusal waits for the store to confirm that the record is current.
 const VERSION_CHECK_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// More users than are forgotten while a record is loaded.
+const LAST_FORGOTTEN: usize = 256;
 
 /// Caller records by key, bounded in number, loaded once however many ask.
 pub struct CallerCache {
@@ -42,8 +46,10 @@ enum Found {
 /// Which keys of a user may be cached.
 #[derive(Default)]
 struct Index {
-    /// Raised by every `forget`: a load that began at an earlier number is not kept.
+    /// How often a user was forgotten.
     forgotten: u64,
+    /// The last users that were forgotten, and the version before which their records are outdated.
+    last_forgotten: VecDeque<(UserId, u64)>,
     keys: HashMap<UserId, Vec<KeyId>>,
     /// Keys listed, evicted ones too.
     listed: usize,
@@ -89,7 +95,7 @@ impl CallerCache {
                 Arc::new(caller)
             });
             let mut index = self.index.lock();
-            if index.forgotten == began {
+            if index.may_keep(record.as_deref(), began) {
                 let found = match &record {
                     Some(caller) => Found::Present(Arc::clone(caller)),
                     None => Found::Absent { since: now },
@@ -148,7 +154,7 @@ impl CallerCache {
     /// the changed record, and the store may be away then.
     pub fn forget_before(&self, user: UserId, version: u64) {
         let mut index = self.index.lock();
-        index.forgotten += 1;
+        index.note_forgotten(user, version);
         let Index { keys, listed, .. } = &mut *index;
         let Some(keys) = keys.get_mut(&user) else { return };
         *listed -= keys.len();
@@ -211,6 +217,30 @@ impl Found {
 }
 
 impl Index {
+    fn note_forgotten(&mut self, user: UserId, version: u64) {
+        self.forgotten += 1;
+        if self.last_forgotten.len() == LAST_FORGOTTEN {
+            self.last_forgotten.pop_front();
+        }
+        self.last_forgotten.push_back((user, version));
+    }
+
+    /// Whether the result of a load may be cached that began when users had been forgotten `began` times. An absent
+    /// key has no user that could be compared.
+    fn may_keep(&self, record: Option<&Caller>, began: u64) -> bool {
+        let since = usize::try_from(self.forgotten - began).unwrap_or(usize::MAX);
+        let outdates = |caller: &Caller, (user, version): &(UserId, u64)| {
+            *user == caller.user && caller.version < *version
+        };
+        match record {
+            _ if since == 0 => true,
+            Some(caller) if since <= self.last_forgotten.len() => {
+                !self.last_forgotten.iter().rev().take(since).any(|last| outdates(caller, last))
+            }
+            _ => false,
+        }
+    }
+
     fn list(&mut self, user: UserId, key: &KeyId) {
         let keys = self.keys.entry(user).or_default();
         if !keys.contains(key) {

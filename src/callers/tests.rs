@@ -148,6 +148,35 @@ async fn a_record_read_before_the_user_was_forgotten_is_never_kept() {
 }
 
 #[tokio::test]
+async fn a_record_is_kept_although_others_are_forgotten_while_it_is_loaded() {
+    for (forgotten, is_kept) in [(1, true), (256, true), (257, false)] {
+        let mut setup = Setup::new(10);
+        let record = caller(UserId::new(), "key", 3);
+        let finding = setup.find("key", setup.now);
+        let answer = setup.asked().await;
+        // A change that the record has already.
+        setup.cache.forget_before(record.user, 3);
+        (1..forgotten).for_each(|_| setup.cache.forget(UserId::new()));
+        answer.send(Ok(Some(record.clone()))).unwrap();
+        finding.await.unwrap().unwrap();
+        assert_eq!(setup.cached(&record.key).is_some(), is_kept, "{forgotten}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_a_version_before_a_change_is_not_kept() {
+    let mut setup = Setup::new(10);
+    let record = caller(UserId::new(), "key", 2);
+    let finding = setup.find("key", setup.now);
+    let answer = setup.asked().await;
+    setup.cache.forget_before(record.user, 3);
+    setup.cache.forget(UserId::new());
+    answer.send(Ok(Some(record.clone()))).unwrap();
+    finding.await.unwrap().unwrap();
+    assert_eq!(setup.cached(&record.key), None);
+}
+
+#[tokio::test]
 async fn a_small_cache_forgets_what_a_large_index_lists() {
     let mut setup = Setup::new(4);
     let user = UserId::new();
