@@ -6,6 +6,7 @@
 use domain::secret::Secret;
 use knockx::config::{Database, PostgresServer};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,11 @@ use tempfile::TempDir;
 
 /// How often a starting server is asked whether it answers.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Settings of a server whose data nobody needs after the tests: it never waits for the disk, and does not look
+/// after hundreds of databases that are each used for a second. `scripts/servers` has the same.
+const SETTINGS: [&str; 6] =
+    ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off"];
 
 /// A server that ends with this value.
 pub struct Server {
@@ -55,6 +61,7 @@ impl Server {
         let mut postgres = as_owner(&self.bin.join("postgres"));
         postgres.arg("-D").arg(self.folder.path().join("data"));
         postgres.args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
+        postgres.args(SETTINGS);
         postgres.arg("-k").arg(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(postgres.spawn().unwrap());
         let answers = async {
@@ -90,15 +97,49 @@ impl Drop for Server {
 
 /// A database of its own for one test.
 pub async fn fresh() -> Fresh {
-    static MADE: AtomicU32 = AtomicU32::new(0);
     let server = shared().await;
-    let name = format!("t{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
     let mut connection = PgConnection::connect(&server).await.expect("Postgres answers");
-    for sql in [format!("drop database if exists {name}"), format!("create database {name}")] {
-        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    create(&server, &mut connection, &name_of_test(), "template1").await
+}
+
+/// A database of its own for one test, with the tables of this version. The first test of a server migrates them;
+/// the others copy its database.
+pub async fn migrated() -> Fresh {
+    let server = shared().await;
+    let mut connection = PgConnection::connect(&server).await.expect("Postgres answers");
+    let template = format!("migrated_{:016x}", digest_of_migrations());
+    // Tests are processes that start at the same time.
+    connection.execute("select pg_advisory_lock(1)").await.unwrap();
+    let exists = sqlx::query("select from pg_database where datname = $1").bind(&template);
+    if exists.fetch_optional(&mut connection).await.unwrap().is_none() {
+        let made = create(&server, &mut connection, "migrating", "template1").await;
+        store::open(&made.database()).await.unwrap().close().await;
+        let rename = format!("alter database migrating rename to {template}");
+        connection.execute(AssertSqlSafe(rename)).await.unwrap();
     }
+    connection.execute("select pg_advisory_unlock(1)").await.unwrap();
+    create(&server, &mut connection, &name_of_test(), &template).await
+}
+
+async fn create(server: &str, connection: &mut PgConnection, name: &str, template: &str) -> Fresh {
+    let drop = format!("drop database if exists {name}");
+    connection.execute(AssertSqlSafe(drop)).await.unwrap();
+    let create = format!("create database {name} template {template}");
+    connection.execute(AssertSqlSafe(create)).await.unwrap();
     let (address, _) = server.rsplit_once('/').unwrap();
     Fresh { url: format!("{address}/{name}") }
+}
+
+fn name_of_test() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    format!("t{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A server may outlive the version whose tables it has.
+fn digest_of_migrations() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    include_str!("../../../migrations/SHA256SUMS").hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Fresh {

@@ -16,7 +16,7 @@ use super::reports::sums_match_the_older_ledger;
 use super::{Any, add_user, by, charge, day, lease, new_user, suite};
 use crate::support::journal;
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
+use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database, migrated};
 use crate::support::{SOON, soon};
 use ::journal::Journal;
 use domain::charge::{Charge, Lease, Status};
@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 suite!(fresh);
 
 async fn fresh() -> (Any, Fresh) {
-    let fresh = fresh_database().await;
+    let fresh = migrated().await;
     (open(&fresh).await, fresh)
 }
 
