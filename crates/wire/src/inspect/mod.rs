@@ -90,8 +90,11 @@ impl<'a> Inspector<'a> {
     fn top_member(&mut self, name: Cow<'a, str>, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
         let is_responses = self.surface == Surface::Responses;
         let is_object = cursor.peek() == Some(b'{');
+        if name == "background" && is_set(cursor.clone().skip()) {
+            return Err(BadBody::in_background());
+        }
         let refers = match &*name {
-            "conversation" | "background" => true,
+            "conversation" => true,
             "previous_response_id" => !is_responses,
             // Stored prompts are objects; others are the text itself.
             "prompt" => is_object,

@@ -131,6 +131,20 @@ fn references_of_chat_and_messages_are_found() {
 }
 
 #[test]
+fn a_response_in_the_background_is_refused_on_every_surface() {
+    for surface in [Surface::ChatCompletions, Surface::Responses, Surface::Messages] {
+        for given in [json!(true), json!("yes"), json!(1), json!({ "a": 1 })] {
+            let bad = inspect(surface, &json!({ "background": given }).to_string()).unwrap_err();
+            assert_eq!(bad.param.as_deref(), Some("background"), "{given}");
+            assert!(bad.message.contains("background responses are not supported"), "{bad:?}");
+        }
+        for absent in [json!(false), json!(null)] {
+            found(surface, &json!({ "background": absent }));
+        }
+    }
+}
+
+#[test]
 fn what_clients_send_with_its_content_passes() {
     // As Codex, openai-agents with `store: false`, the AI SDK and Anthropic's clients send it.
     for (surface, body) in [

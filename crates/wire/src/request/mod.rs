@@ -295,6 +295,11 @@ share. Send the content inline instead."
         let message = format!("Invalid value for '{param}': {why}.");
         Self { message, param: Some(param.to_owned()), code: Some("invalid_value") }
     }
+
+    /// What a response in the background used is known only after the call has been settled.
+    pub(super) fn in_background() -> Self {
+        Self::wrong_value("background", "background responses are not supported")
+    }
 }
 
 #[cfg(test)]

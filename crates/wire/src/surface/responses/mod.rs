@@ -55,8 +55,7 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
 
 fn dependencies(fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
     if fields.flag("background")? {
-        // What it used is known only after the call has been settled.
-        return Err(BadBody::wrong_value("background", "background responses are not supported"));
+        return Err(BadBody::in_background());
     }
     let is_stored = fields.given("store").is_none() || fields.flag("store")?;
     let previous_response = fields.name("previous_response_id")?;
