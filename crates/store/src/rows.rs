@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// The length of a quarter of an hour, in milliseconds.
 pub(super) const MS_PER_QUARTER: i64 = 900_000;
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct SumsRow {
     requests: i64,
     calls: i64,
@@ -24,21 +24,21 @@ pub(super) struct SumsRow {
     cost_micro_dollars: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct DayRow {
     day: DayColumn,
     #[sqlx(flatten)]
     sums: SumsRow,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct ModelRow {
     model: String,
     #[sqlx(flatten)]
     sums: SumsRow,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct QuarterRow {
     quarter: i64,
     model: String,
@@ -46,7 +46,7 @@ pub(super) struct QuarterRow {
     sums: SumsRow,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct PlanRow {
     plan_id: String,
     user_count: i64,
@@ -54,20 +54,20 @@ pub(super) struct PlanRow {
     sums: SumsRow,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct UserCountRow {
     plan_id: String,
     status: String,
     user_count: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct LastUsedRow {
     key_id: String,
     last_at: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct UserUsageRow {
     pub user_id: Uuid,
     model: Option<String>,
@@ -75,7 +75,7 @@ pub(super) struct UserUsageRow {
     sums: SumsRow,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 #[expect(clippy::struct_field_names, reason = "as the columns are named")]
 pub(super) struct LatencyRow {
     took_50: i64,
@@ -92,7 +92,7 @@ pub(super) struct LatencyRow {
     took_longer: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct DayTotalsRow {
     day: DayColumn,
     #[sqlx(flatten)]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// How often a starting server is asked whether it answers.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Settings of a server whose data nobody needs after the tests: it never waits for the disk, and does not look
+/// Settings of a server whose data is not needed after the tests: it never waits for the disk, and does not look
 /// after hundreds of databases that are each used for a second. `scripts/servers` has the same.
 const SETTINGS: [&str; 6] =
     ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off"];

@@ -64,7 +64,7 @@ impl PostgresStore {
     /// Migrates in one transaction. The lock belongs to the transaction, since a pooler loses one of a session;
     /// with it any number of instances may start at once.
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut migrations = sqlx::migrate!("../../migrations/postgres");
+        let mut migrations = sqlx_macros::migrate!("../../migrations/postgres");
         migrations.set_locking(false);
         let mut tx = self.pool.begin().await?;
         sqlx::query("select pg_advisory_xact_lock($1)")

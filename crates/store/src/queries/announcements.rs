@@ -15,7 +15,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// An announcement as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct AnnouncementRow {
     id: Uuid,
     text: String,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 const MAX_WRITE_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
 /// An entry as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct EntryRow {
     id: Uuid,
     at: i64,

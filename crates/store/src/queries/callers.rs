@@ -13,7 +13,7 @@ use domain::key::KeyDigest;
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct CallerRow {
     user_id: Uuid,
     key_id: String,

@@ -20,7 +20,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// An identity as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct IdentityRow {
     id: Uuid,
     issuer: String,

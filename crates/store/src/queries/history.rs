@@ -251,7 +251,7 @@ async fn find_on(
 }
 
 /// An adjustment as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct AdjustmentRow {
     reset: Uuid,
     tokens: i64,

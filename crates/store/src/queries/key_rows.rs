@@ -13,7 +13,7 @@ use sqlx::Executor;
 use uuid::Uuid;
 
 /// A key as it is stored, without its hash.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct KeyRow {
     id: String,
     name: String,
@@ -24,7 +24,7 @@ pub(super) struct KeyRow {
 }
 
 /// A key with its user.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct OwnedKeyRow {
     pub user_id: Uuid,
     #[sqlx(flatten)]
@@ -32,7 +32,7 @@ pub(super) struct OwnedKeyRow {
 }
 
 /// Columns that limit or expire a key; they are also part of the caller record.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct KeyStateRow {
     pub expires_at: Option<i64>,
     pub revoked_at: Option<i64>,

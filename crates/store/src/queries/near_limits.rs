@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 /// What a user has used of the day's limits.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct NearLimitRow {
     user_id: Uuid,
     tokens: i64,

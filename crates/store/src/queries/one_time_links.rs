@@ -19,7 +19,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// A link as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct LinkRow {
     user_id: Option<Uuid>,
     purpose: String,

@@ -14,7 +14,7 @@ use sqlx::Executor;
 use telemetry::labels::StoreOp;
 
 /// A plan as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct PlanRow {
     id: String,
     name: String,
@@ -26,7 +26,7 @@ struct PlanRow {
 }
 
 /// The limits of a stored plan: also a part of the caller's record.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct LimitsRow {
     tokens_per_day: i64,
     requests_per_day: i64,

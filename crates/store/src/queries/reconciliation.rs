@@ -14,7 +14,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// A ledger row as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct ChargeRow {
     request: Uuid,
     user_id: Uuid,
@@ -37,7 +37,7 @@ pub(super) struct ChargeRow {
     client_request_id: Option<String>,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct UsedRow {
     user_id: Uuid,
     key_id: Option<String>,
@@ -46,7 +46,7 @@ struct UsedRow {
     requests: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct DriftRow {
     user_id: Uuid,
     ledger_tokens: i64,

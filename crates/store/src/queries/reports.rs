@@ -53,7 +53,7 @@ macro_rules! took {
     };
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct UserRow {
     user_id: Uuid,
     #[sqlx(flatten)]

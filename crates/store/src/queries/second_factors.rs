@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use telemetry::labels::StoreOp;
 
 /// A second factor as it is stored, with the number of unused recovery codes.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct SecondFactorRow {
     sealed_secret: Vec<u8>,
     enabled_at: Option<i64>,

@@ -247,7 +247,7 @@ impl Sessions for Backend {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct SessionInfoRow {
     id: Uuid,
     kind: String,
@@ -273,7 +273,7 @@ impl TryFrom<SessionInfoRow> for SessionInfo {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct ConsoleSessionRow {
     #[sqlx(flatten)]
     user: UserRow,

@@ -12,7 +12,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// A response as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct StoredResponseRow {
     id: String,
     user_id: Uuid,

@@ -16,7 +16,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// A request as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct UpgradeRow {
     id: Uuid,
     user_id: Uuid,

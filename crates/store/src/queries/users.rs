@@ -21,7 +21,7 @@ use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
 /// A user as it is stored, without the password's hash.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct UserRow {
     id: Uuid,
     email: String,
@@ -36,7 +36,7 @@ pub(super) struct UserRow {
 }
 
 /// A user as it is stored.
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 pub(super) struct CredentialsRow {
     #[sqlx(flatten)]
     user: UserRow,

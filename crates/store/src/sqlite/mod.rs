@@ -31,7 +31,7 @@ use std::time::Duration;
 use system::private_files;
 use writer::{WriteTurn, Writer};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+static MIGRATIONS: Migrator = sqlx_macros::migrate!("../../migrations/sqlite");
 
 /// Limit for a statement to get the write lock from another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
