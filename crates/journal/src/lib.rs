@@ -79,7 +79,8 @@ impl Journal {
             return Err(Unavailable);
         }
         let request = lease.request;
-        let appended = log.append(Record::Open(lease));
+        let appended = log.push(Record::Open(lease));
+        log.write_with_others(appended).await;
         if !log.is_durable(appended) {
             let written =
                 tokio::time::timeout(OPEN_TIMEOUT, log.wait_durable(appended, false)).await;
@@ -113,7 +114,7 @@ impl Journal {
 
     /// Returns when the first `appended` bytes since the start are durable. Waits while the disk is not writable.
     pub async fn wait_durable(&self, appended: u64) {
-        self.shared.log.drive();
+        self.shared.log.write_with_others(appended).await;
         self.shared.log.wait_durable(appended, true).await;
     }
 
@@ -121,9 +122,9 @@ impl Journal {
     pub async fn adjust(&self, adjustments: Vec<Adjustment>) {
         let mut appended = 0;
         for adjustment in adjustments {
-            appended = self.shared.log.append(Record::Adjust(adjustment));
+            appended = self.shared.log.push(Record::Adjust(adjustment));
         }
-        self.shared.log.wait_durable(appended, true).await;
+        self.wait_durable(appended).await;
     }
 
     /// Returns when the ledger has everything that is in the journal now.
@@ -169,8 +170,7 @@ impl Journal {
     }
 
     async fn write(&self, record: Record) {
-        let log = &self.shared.log;
-        let appended = log.append(record);
-        log.wait_durable(appended, true).await;
+        let appended = self.shared.log.push(record);
+        self.wait_durable(appended).await;
     }
 }

@@ -110,8 +110,9 @@ async fn charge_abandoned_leases(
     let log = &journal.shared.log;
     let mut appended = 0;
     for lease in &leases {
-        appended = log.append(Record::Settle(Charge::abandoned_in_full(lease)));
+        appended = log.push(Record::Settle(Charge::abandoned_in_full(lease)));
     }
+    log.write_with_others(appended).await;
     log.wait_durable(appended, true).await;
     projector.catch_up().await?;
     Ok((journal, projector, leases.len()))

@@ -1,8 +1,9 @@
 //! The log of a running gateway: records in the order in which they were appended, segment after segment.
 //!
-//! An entry is encoded into a buffer under one short lock that is never held across I/O. The task that finds no
-//! write in progress writes the whole buffer in one `write`: no task waits for a thread while the disk keeps up. A
-//! thread of its own writes instead where every write is to be synced, and while the disk is slow or full.
+//! An entry is encoded into a buffer under one short lock that is never held across I/O. Its task lets others that
+//! are ready append theirs, and then, if it finds no write in progress, writes the whole buffer in one `write`: no task
+//! waits for a thread while the disk keeps up. A thread of its own writes instead where every write is to be synced,
+//! and while the disk is slow or full.
 //!
 //! What could not be written stays in the buffer and is written again to the same place, so the log never
 //! has a gap, and entries that came meanwhile follow in their order.
@@ -177,14 +178,7 @@ impl Log {
         self.superseded.store(is_superseded, Ordering::Relaxed);
     }
 
-    /// Appends a record and starts its write. Returns the number of appended bytes to wait for.
-    pub(super) fn append(&self, record: Record) -> u64 {
-        let appended = self.push(record);
-        self.drive();
-        appended
-    }
-
-    /// Appends a record; it is written with the next one.
+    /// Appends a record, to be written with others. Returns the number of appended bytes to wait for.
     pub(super) fn push(&self, record: Record) -> u64 {
         let mut pending = self.pending.lock();
         let before = pending.bytes.len();
@@ -197,6 +191,18 @@ impl Log {
         // Freed without the lock.
         drop(ended);
         appended
+    }
+
+    /// Writes the first `appended` bytes since the start, unless another task does. The tasks that are ready to run
+    /// append theirs first, so that one write has the records of all. The bytes are written also if this future is
+    /// dropped after its first poll.
+    pub(super) async fn write_with_others(&self, appended: u64) {
+        let write = WriteOnDrop { log: self, appended };
+        // The thread of a synced log collects the records itself.
+        if !self.settings.synced {
+            tokio::task::yield_now().await;
+        }
+        drop(write);
     }
 
     /// True if the first `appended` bytes since the start are written.
@@ -289,6 +295,20 @@ impl Log {
 
     fn millis_at(&self, now: Instant) -> u64 {
         millis(now.saturating_duration_since(self.origin))
+    }
+}
+
+/// Writes what has been appended, unless another task has.
+struct WriteOnDrop<'a> {
+    log: &'a Log,
+    appended: u64,
+}
+
+impl Drop for WriteOnDrop<'_> {
+    fn drop(&mut self) {
+        if !self.log.is_durable(self.appended) {
+            self.log.drive();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::Unavailable;
 use super::super::log::LogSettings;
 use super::projection::{Ledger, SMALL, Setup, soon};
 use super::{FakeDisk, charge, lease};
-use domain::charge::Status;
+use domain::charge::{Lease, Status};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -48,6 +48,33 @@ async fn what_many_write_at_once_is_all_there_and_in_the_order_of_each() {
     assert!(state.times.values().all(|times| *times == 1));
     let held = |status| state.rows.values().filter(move |row| row.status == status);
     assert!(held(Status::Abandoned).all(|row| row.tokens.total() == 20));
+}
+
+#[tokio::test]
+async fn tasks_that_are_ready_share_a_write() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::try_start(&disk, &ledger, LARGE).await.unwrap();
+    let leases: Vec<Lease> = (0..100).map(|_| lease(1)).collect();
+    let before = disk.writes();
+    for opened in join_all(leases.iter().map(|lease| setup.journal.open(lease.clone()))).await {
+        opened.unwrap();
+    }
+    assert_eq!(disk.writes() - before, 1);
+    join_all(leases.iter().map(|lease| setup.journal.settle(charge(lease, 1)))).await;
+    assert_eq!(disk.writes() - before, 2);
+}
+
+#[tokio::test]
+async fn a_charge_is_written_although_its_task_ends_before_others_have_run() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::try_start(&disk, &ledger, LARGE).await.unwrap();
+    let lease = lease(10);
+    setup.journal.open(lease.clone()).await.unwrap();
+    assert!(setup.journal.settle(charge(&lease, 3)).now_or_never().is_none());
+    let (disk, ledger) = (disk.copy(false), ledger.copy());
+    let next = Setup::start(&disk, &ledger).await;
+    assert_eq!(next.abandoned, 0);
+    assert_eq!(ledger.state().rows[&lease.request].tokens.prompt, 3);
 }
 
 #[tokio::test]

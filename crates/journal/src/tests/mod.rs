@@ -33,6 +33,7 @@ struct State {
     is_stuck: bool,
     /// How many writes wait.
     waiting: usize,
+    writes: usize,
     syncs: usize,
     fails_to_sync: bool,
     /// Syncs of the folder fail, those of files do not.
@@ -76,6 +77,10 @@ impl FakeDisk {
         while state.waiting == 0 {
             state = self.0.moved.wait(state).unwrap();
         }
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.0.state.lock().unwrap().writes
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -169,6 +174,7 @@ impl DiskFile for FakeFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.state.lock().unwrap();
+        state.writes += 1;
         state.waiting += 1;
         self.disk.0.moved.notify_all();
         while state.is_stuck {
