@@ -1,4 +1,4 @@
-//! Rebuilds when a migration changes: the compiler does not see what `sqlx::migrate!` read.
+//! Rebuilds when a migration changes: the compiler does not see what `sqlx_macros::migrate!` read.
 
 fn main() {
     println!("cargo:rerun-if-changed=../../migrations");

@@ -2,8 +2,8 @@
 //!
 //! A hit takes no lock of ours. What is cached is either the newest record or one whose user was
 //! not forgotten since its load began: a load and [`CallerCache::forget`] settle the order between
-//! them under one lock, so a record read before a change is never cached after the change was announced. That other
-//! users are forgotten meanwhile has no effect.
+//! them under one lock, so a record read before a change is never cached after the change was announced. That some other
+//! users are forgotten meanwhile does not keep a record from being cached.
 
 use domain::caller::Caller;
 use domain::id::{KeyId, UserId};
@@ -22,7 +22,7 @@ const ABSENT_KEY_TTL: Duration = Duration::from_secs(5);
 /// Time that a refusal waits for the store to confirm that the record is current.
 const VERSION_CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// More users than are forgotten while a record is loaded.
+/// Number of forgotten users that are remembered. A load during which more are forgotten is not cached.
 const LAST_FORGOTTEN: usize = 256;
 
 /// Caller records by key, bounded in number, loaded once however many ask.
@@ -43,7 +43,7 @@ enum Found {
     Absent { since: Instant },
 }
 
-/// Which keys of a user may be cached.
+/// Which keys of a user may be cached, and who was forgotten lately.
 #[derive(Default)]
 struct Index {
     /// How often a user was forgotten.
@@ -95,7 +95,7 @@ impl CallerCache {
                 Arc::new(caller)
             });
             let mut index = self.index.lock();
-            if index.may_keep(record.as_deref(), began) {
+            if index.may_cache(record.as_deref(), began) {
                 let found = match &record {
                     Some(caller) => Found::Present(Arc::clone(caller)),
                     None => Found::Absent { since: now },
@@ -154,7 +154,7 @@ impl CallerCache {
     /// the changed record, and the store may be away then.
     pub fn forget_before(&self, user: UserId, version: u64) {
         let mut index = self.index.lock();
-        index.note_forgotten(user, version);
+        index.record_forgotten(user, version);
         let Index { keys, listed, .. } = &mut *index;
         let Some(keys) = keys.get_mut(&user) else { return };
         *listed -= keys.len();
@@ -217,7 +217,7 @@ impl Found {
 }
 
 impl Index {
-    fn note_forgotten(&mut self, user: UserId, version: u64) {
+    fn record_forgotten(&mut self, user: UserId, version: u64) {
         self.forgotten += 1;
         if self.last_forgotten.len() == LAST_FORGOTTEN {
             self.last_forgotten.pop_front();
@@ -225,9 +225,9 @@ impl Index {
         self.last_forgotten.push_back((user, version));
     }
 
-    /// Whether the result of a load may be cached that began when users had been forgotten `began` times. An absent
+    /// True if the result of a load may be cached that began when users had been forgotten `began` times. An absent
     /// key has no user that could be compared.
-    fn may_keep(&self, record: Option<&Caller>, began: u64) -> bool {
+    fn may_cache(&self, record: Option<&Caller>, began: u64) -> bool {
         let since = usize::try_from(self.forgotten - began).unwrap_or(usize::MAX);
         let outdates = |caller: &Caller, (user, version): &(UserId, u64)| {
             *user == caller.user && caller.version < *version

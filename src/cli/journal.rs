@@ -91,8 +91,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     match args.action {
         Action::Show { from } => {
-            if let (Some(folder), Some(listed)) = (&folder, &listed) {
-                show(folder, listed, from, is_json)?;
+            match (&folder, &listed) {
+                (Some(folder), Some(listed)) => show(folder, listed, from, is_json)?,
+                // Standard output has records alone.
+                _ => eprintln!("{}", none_in(&path.display().to_string())),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -110,6 +112,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+fn none_in(folder: &str) -> String {
+    format!("there is no journal in {folder}")
 }
 
 fn show(folder: &Folder, listed: &SegmentList, from: u64, is_json: bool) -> anyhow::Result<()> {
@@ -279,7 +285,7 @@ impl Findings {
 
     fn print(&self) {
         let Some(log) = &self.log else {
-            println!("there is no journal in {}", self.folder);
+            println!("{}", none_in(&self.folder));
             return;
         };
         for problem in &self.problems {

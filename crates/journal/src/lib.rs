@@ -80,15 +80,15 @@ impl Journal {
         }
         let request = lease.request;
         let appended = log.push(Record::Open(lease));
-        log.write_with_others(appended).await;
-        if !log.is_durable(appended) {
-            let written =
-                tokio::time::timeout(OPEN_TIMEOUT, log.wait_durable(appended, false)).await;
-            if written != Ok(true) && !log.is_durable(appended) {
-                log.push(Record::Withdraw { request });
-                log.drive();
-                return Err(Unavailable);
-            }
+        // Around the turn of the others too: one of them may hang in its write.
+        let written = tokio::time::timeout(OPEN_TIMEOUT, async {
+            log.write_with_others(appended).await;
+            log.wait_durable(appended, false).await
+        });
+        if written.await != Ok(true) && !log.is_durable(appended) {
+            log.push(Record::Withdraw { request });
+            log.drive();
+            return Err(Unavailable);
         }
         self.shared.admitted.increment(1);
         Ok(())

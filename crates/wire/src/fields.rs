@@ -186,7 +186,7 @@ impl<'a> Fields<'a> {
 
     /// Reads the boolean `name`; absent and `null` are false.
     pub(super) fn flag(&self, name: &str) -> Result<bool, BadBody> {
-        bool_of(name, self.get(name))
+        bool_of(name, self.get(name).map(RawValue::get))
     }
 
     /// The response id under `name`, if there is one.
@@ -224,8 +224,8 @@ fn imitated_name(path: &str, name: &str) -> Option<&'static str> {
 }
 
 /// A boolean; absent and `null` are false.
-pub(super) fn bool_of(name: &str, value: Option<&RawValue>) -> Result<bool, BadBody> {
-    match value.map(RawValue::get) {
+pub(super) fn bool_of(name: &str, json: Option<&str>) -> Result<bool, BadBody> {
+    match json {
         None | Some("null" | "false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => Err(BadBody::wrong_type(name, "a boolean or null")),

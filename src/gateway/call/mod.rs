@@ -32,6 +32,7 @@ pub mod stream_charge;
 pub mod stream_finish;
 pub mod services;
 pub mod settle;
+mod finish_on_drop;
 pub mod interruption;
 pub mod drain;
 pub mod correction;

@@ -1,5 +1,6 @@
 //! An admitted call: what it has reserved, and its one way to be settled.
 
+use crate::gateway::call::finish_on_drop::FinishOnDrop;
 use crate::gateway::call::length_estimate::Length;
 use crate::gateway::call::prompt_count::exact_prompt;
 use crate::gateway::call::reasoning_estimate::{BilledUsage, HiddenKinds};
@@ -13,7 +14,6 @@ use domain::charge::{Charge, Source, Status, TokenCount};
 use domain::day::Day;
 use domain::id::RequestId;
 use domain::stored_response::StoredResponse;
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use quota::backend::{ObservedTokens, QuotaBackend, UsageSnapshot};
 use std::sync::Arc;
@@ -103,13 +103,9 @@ impl Reservation {
         self.settled = true;
         self.learn(&settlement);
         let charge = self.charge(&settlement);
-        let mut settling = Box::pin(Arc::clone(&self.services).settle(charge));
-        // In most cases nothing has to be waited for.
-        if (&mut settling).now_or_never().is_some() {
-            return;
-        }
-        let task = self.services.tasks.spawn(settling);
-        let _ = tokio::time::timeout(DURABLE_TIMEOUT, task).await;
+        let settling = Arc::clone(&self.services).settle(charge);
+        let settling = FinishOnDrop::new(settling, &self.services.tasks);
+        let _ = tokio::time::timeout(DURABLE_TIMEOUT, settling).await;
     }
 
     /// Notes how long the answer was, and what the model's reasoning took, if all of it was reported.

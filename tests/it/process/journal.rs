@@ -24,7 +24,9 @@ async fn a_damaged_journal_is_reported_and_stops_the_start() {
     let host = Host::new();
     let key = host.key();
     assert!(stdout(&host.run(&["journal", "verify"])).starts_with("there is no journal in "));
-    assert!(host.run(&["journal", "show"]).stdout.is_empty());
+    let shown = host.run(&["journal", "show"]);
+    assert!(shown.status.success() && shown.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&shown.stderr).starts_with("there is no journal in "));
     let serving = host.serve().await;
     for _ in 0..3 {
         assert_eq!(serving.chat(&key, "").send().await.status, 200);

@@ -31,7 +31,7 @@ pub struct Server {
     process: Option<Child>,
 }
 
-/// An empty database on the shared server.
+/// A database of its own on the shared server.
 pub struct Fresh {
     pub url: String,
 }
@@ -122,10 +122,12 @@ pub async fn migrated() -> Fresh {
 }
 
 async fn create(server: &str, connection: &mut PgConnection, name: &str, template: &str) -> Fresh {
-    let drop = format!("drop database if exists {name}");
-    connection.execute(AssertSqlSafe(drop)).await.unwrap();
-    let create = format!("create database {name} template {template}");
-    connection.execute(AssertSqlSafe(create)).await.unwrap();
+    for sql in [
+        format!("drop database if exists {name}"),
+        format!("create database {name} template {template}"),
+    ] {
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
     let (address, _) = server.rsplit_once('/').unwrap();
     Fresh { url: format!("{address}/{name}") }
 }

@@ -178,7 +178,8 @@ impl Log {
         self.superseded.store(is_superseded, Ordering::Relaxed);
     }
 
-    /// Appends a record, to be written with others. Returns the number of appended bytes to wait for.
+    /// Appends a record to the buffer, which [`write_with_others`](Self::write_with_others) or
+    /// [`drive`](Self::drive) must then write. Returns the number of appended bytes to wait for.
     pub(super) fn push(&self, record: Record) -> u64 {
         let mut pending = self.pending.lock();
         let before = pending.bytes.len();

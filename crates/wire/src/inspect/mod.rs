@@ -6,6 +6,7 @@
 
 use super::cursor::Cursor;
 use super::field_names;
+use super::fields;
 use super::json;
 use super::reference_names::{
     ADDRESSES, IDENTITY, NAMES, OPAQUE, READ, REFERENCE_TYPES, REFERENCES,
@@ -90,7 +91,7 @@ impl<'a> Inspector<'a> {
     fn top_member(&mut self, name: Cow<'a, str>, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
         let is_responses = self.surface == Surface::Responses;
         let is_object = cursor.peek() == Some(b'{');
-        if name == "background" && is_set(cursor.clone().skip()) {
+        if name == "background" && fields::bool_of(&name, Some(cursor.clone().skip().trim()))? {
             return Err(BadBody::in_background());
         }
         let refers = match &*name {

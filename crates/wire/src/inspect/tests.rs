@@ -133,10 +133,19 @@ fn references_of_chat_and_messages_are_found() {
 #[test]
 fn a_response_in_the_background_is_refused_on_every_surface() {
     for surface in [Surface::ChatCompletions, Surface::Responses, Surface::Messages] {
-        for given in [json!(true), json!("yes"), json!(1), json!({ "a": 1 })] {
+        for (given, code) in [
+            (json!(true), "invalid_value"),
+            (json!("false"), "invalid_type"),
+            (json!(0), "invalid_type"),
+            (json!({}), "invalid_type"),
+            (json!([false]), "invalid_type"),
+        ] {
             let bad = inspect(surface, &json!({ "background": given }).to_string()).unwrap_err();
-            assert_eq!(bad.param.as_deref(), Some("background"), "{given}");
-            assert!(bad.message.contains("background responses are not supported"), "{bad:?}");
+            assert_eq!(
+                (bad.param.as_deref(), bad.code),
+                (Some("background"), Some(code)),
+                "{given}"
+            );
         }
         for absent in [json!(false), json!(null)] {
             found(surface, &json!({ "background": absent }));

@@ -146,7 +146,10 @@ impl<'a> Request<'a> {
             body,
             model,
             stream,
-            include_usage: bool_of("stream_options.include_usage", include_usage)?,
+            include_usage: bool_of(
+                "stream_options.include_usage",
+                include_usage.map(RawValue::get),
+            )?,
             max_output: limits.max_output,
             n,
             prompt,

@@ -54,9 +54,6 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
 }
 
 fn dependencies(fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
-    if fields.flag("background")? {
-        return Err(BadBody::in_background());
-    }
     let is_stored = fields.given("store").is_none() || fields.flag("store")?;
     let previous_response = fields.name("previous_response_id")?;
     Ok(Dependencies { previous_response, is_stored, is_deferred: false })
