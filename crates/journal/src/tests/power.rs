@@ -1,7 +1,7 @@
 //! `durability = "power"`: what was answered is there after a power cut, for any history.
 
 use super::super::log::LogSettings;
-use super::projection::{Ledger, SMALL, Setup};
+use super::projection::{Ledger, SMALL, Setup, soon};
 use super::{FakeDisk, charge, lease};
 use domain::charge::{Lease, Status};
 use futures_util::future::join_all;
@@ -156,10 +156,8 @@ async fn a_folder_that_fails_to_sync_gets_no_new_segment() {
     for tokens in 0..60 {
         calls.push(setup.call(tokens).await);
     }
-    // Each attempt leaves its draft for a moment.
-    let names = disk.names();
-    let segments = names.iter().filter(|name| !name.contains(".draft"));
-    assert_eq!(segments.count(), 1, "{names:?}");
+    // The last attempt may still have its segment, under either name, for a moment.
+    soon("the attempts are taken back", || disk.names().len() == 1).await;
     let (copy, state) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&copy, &state).await;
     assert!(calls.iter().all(|lease| state.state().times[&lease.request] == 1));
