@@ -169,8 +169,7 @@ struct DayOfCalls {
     calls: Option<i64>,
 }
 
-/// Limits of the next query. Both grow, because the rollup includes days whose rows were pruned, and calls that the
-/// filter excludes.
+/// Limits of the next query. Both grow, because the rollup also counts pruned rows, and calls that the filter excludes.
 struct Steps {
     /// Days from the first to the last.
     span: i32,
@@ -333,7 +332,7 @@ mod tests {
         }
     }
 
-    /// Days whose rows were pruned, or whose calls the filter excludes, add no calls to the page.
+    /// Days with pruned rows alone, or with calls that the filter excludes, add nothing to the page.
     #[test]
     fn a_few_queries_pass_over_years_of_busy_days() {
         let busy: Vec<(i64, Option<i64>)> = (0..1_000).map(|ago| (ago, Some(60))).collect();
