@@ -78,6 +78,19 @@ struct Outage {
 struct Batch {
     entries: Vec<Entry>,
     end: u64,
+    /// Whether the log ended there when the batch was read.
+    is_latest: bool,
+}
+
+/// What a step of the projector did.
+#[derive(PartialEq)]
+enum Progress {
+    /// Nothing: the ledger has the whole log.
+    AtEnd,
+    /// Wrote the log up to where it ended when the step began.
+    WroteLatest,
+    /// Wrote a batch; more of the log was there already.
+    Behind,
 }
 
 impl Projector {
@@ -98,10 +111,16 @@ impl Projector {
             if stop.is_cancelled() {
                 stopped_at.get_or_insert_with(clock::instant);
             }
-            match self.catch_up().await {
+            let written = match stopped_at {
+                Some(_) => self.catch_up().await,
+                None => self.write_round().await,
+            };
+            match written {
                 Ok(()) if stopped_at.is_some() => return,
                 Ok(()) => {
-                    stop.run_until_cancelled(self.log.arrived.notified()).await;
+                    if self.log.backlog_bytes() == 0 {
+                        stop.run_until_cancelled(self.log.arrived.notified()).await;
+                    }
                     stop.run_until_cancelled(tokio::time::sleep(BATCH_INTERVAL)).await;
                 }
                 Err(error) => {
@@ -123,25 +142,37 @@ impl Projector {
 
     /// Writes everything in the log to the ledger.
     pub(super) async fn catch_up(&mut self) -> Result<(), JournalError> {
-        while let Some(batch) = self.next()? {
-            self.show_depth(batch.entries.len());
-            let count = batch.entries.len() as u64;
-            if count > 0 {
-                let began = clock::instant();
-                let done = self.write(&batch.entries, Some(self.position(batch.end))).await;
-                self.gauges.flush_seconds.record(clock::instant().duration_since(began));
-                done.inspect_err(|_| self.open = None)?;
-                self.gauges.backlog.progress(clock::instant());
-            }
-            if count > 0 {
-                self.recovered();
-            }
-            (self.at, self.entries) = (batch.end, self.entries + count);
-            self.log.set_ledger_position(batch.end);
-            self.show_depth(0);
-            self.delete_segments().await?;
-        }
+        while self.write_next().await? != Progress::AtEnd {}
         Ok(())
+    }
+
+    /// Writes the log as it is now to the ledger. Entries that arrive during the last batch wait for the next round: they would
+    /// make a small batch, and a batch has a price of its own.
+    pub(super) async fn write_round(&mut self) -> Result<(), JournalError> {
+        while self.write_next().await? == Progress::Behind {}
+        Ok(())
+    }
+
+    /// Writes the next batch to the ledger.
+    async fn write_next(&mut self) -> Result<Progress, JournalError> {
+        let Some(Batch { entries, end, is_latest }) = self.next()? else {
+            return Ok(Progress::AtEnd);
+        };
+        let count = entries.len();
+        self.show_depth(count);
+        if count > 0 {
+            let began = clock::instant();
+            let done = self.write(&entries, Some(self.position(end))).await;
+            self.gauges.flush_seconds.record(clock::instant().duration_since(began));
+            done.inspect_err(|_| self.open = None)?;
+            self.gauges.backlog.progress(clock::instant());
+            self.recovered();
+        }
+        (self.at, self.entries) = (end, self.entries + count as u64);
+        self.log.set_ledger_position(end);
+        self.show_depth(0);
+        self.delete_segments().await?;
+        Ok(if is_latest { Progress::WroteLatest } else { Progress::Behind })
     }
 
     fn position(&self, position: u64) -> JournalPosition {
@@ -170,8 +201,9 @@ impl Projector {
         let entries = records.by_ref().filter_map(|framed| ledger_entry(framed.record)).collect();
         let read = records.at() as u64;
         let end = segment.base + offset + read;
+        let is_latest = index + 1 == segments.len() && bytes.len() < BATCH_BYTES;
         if read > 0 || (offset == HEAD as u64 && segment.length == offset && self.at < end) {
-            return Ok(Some(Batch { entries, end }));
+            return Ok(Some(Batch { entries, end, is_latest }));
         }
         Err(JournalError::Cut { file: path(self.log.disk(), segment.base), at: offset })
     }

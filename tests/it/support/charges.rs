@@ -1,6 +1,6 @@
 //! What a gateway's calls cost: ledger rows, the upstream's bill beside them, and metrics.
 
-use super::{Gateway, soon, today};
+use super::{Gateway, soon};
 use domain::charge::Charge;
 use mock_xai::request_log::LogEntry;
 
@@ -12,13 +12,13 @@ impl Gateway {
         charge.expect("a ledger row")
     }
 
-    /// Today's ledger rows, once no call is open.
+    /// Recent ledger rows, once no call is open.
     pub async fn charges(&self) -> Vec<Charge> {
         self.settled().await;
-        self.running.store.charges(today()).await.unwrap()
+        super::recent_charges(&self.running.store).await
     }
 
-    /// The only ledger row of today, once no call is open.
+    /// The only recent ledger row, once no call is open.
     pub async fn only_charge(&self) -> Charge {
         let mut charges = self.charges().await;
         assert_eq!(charges.len(), 1, "{charges:?}");

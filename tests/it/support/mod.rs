@@ -18,6 +18,7 @@ pub mod smtp_server;
 pub mod surfaces;
 
 use domain::actor::AuditContext;
+use domain::charge::Charge;
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, UserId};
 use domain::key::{KeyLimits, PlainKey};
@@ -30,8 +31,9 @@ use mock_xai::settings::Settings;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use store::{NewKey, NewUser, UserChange};
+use store::{NewKey, NewUser, Store, UserChange};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -324,6 +326,14 @@ impl Gateway {
 /// Today, in the zone of the tests' plans.
 pub fn today() -> Day {
     Day::at(jiff::Timestamp::now(), &jiff::tz::TimeZone::UTC)
+}
+
+/// The ledger's rows of today and yesterday: a test that runs across midnight has rows of both.
+pub async fn recent_charges(store: &Arc<dyn Store>) -> Vec<Charge> {
+    let today = today();
+    let mut rows = store.charges(Day(today.0.yesterday().unwrap())).await.unwrap();
+    rows.extend(store.charges(today).await.unwrap());
+    rows
 }
 
 /// Waits for a condition that must come true soon, looking again whenever the runtime is free.

@@ -1,6 +1,7 @@
 //! From the log into a ledger that fails and is killed when a test says so: each entry once.
 
 use super::super::log::LogSettings;
+use super::super::projector::{Projector, ProjectorMetrics};
 use super::super::recovery::{self, JournalError};
 use super::super::segment::{self, HEAD};
 use super::super::tail::Segment;
@@ -11,7 +12,7 @@ use domain::id::RequestId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::fake::{FakeStore, Query};
+use store::fake::{Answer, FakeStore, Query};
 use store::{self, Entry, JournalPosition, StoreError};
 use system::supervisor::Supervisor;
 use telemetry::metrics::Metrics;
@@ -35,6 +36,9 @@ pub(super) struct LedgerState {
     pub(super) is_superseded: bool,
     /// A charge that it never takes.
     pub(super) bad: Option<RequestId>,
+    /// Whether batches wait until the test releases them.
+    holds: bool,
+    held: Vec<(Vec<Entry>, Option<JournalPosition>, Answer<()>)>,
 }
 
 impl Ledger {
@@ -57,6 +61,9 @@ impl Ledger {
     fn answer(&self, query: Query) {
         let mut state = self.state();
         match query {
+            Query::Journal(batch, position, answer) if state.holds => {
+                state.held.push((batch, position, answer));
+            }
             Query::Journal(batch, position, answer) => {
                 let _ = answer.send(state.write(batch, position));
             }
@@ -74,6 +81,16 @@ impl Ledger {
             }
             Query::Caller(_) => panic!("no test queries callers"),
         }
+    }
+
+    /// Writes the one batch that waits. Returns the number of its entries.
+    fn release(&self) -> usize {
+        let mut state = self.state();
+        let (batch, position, answer) = state.held.pop().expect("a batch waits");
+        assert!(state.held.is_empty(), "there is one batch at a time");
+        let count = batch.len();
+        let _ = answer.send(state.write(batch, position));
+        count
     }
 
     /// A copy, as a killed process leaves it.
@@ -214,6 +231,37 @@ async fn what_was_journaled_is_in_the_ledger_once_and_old_segments_go() {
     next.end().await;
     let again = Setup::start(&disk.copy(false), &ledger.copy()).await;
     assert_eq!(again.abandoned, 0);
+    setup.end().await;
+}
+
+/// Otherwise they would be a batch of their own at once, and each batch has a price.
+#[tokio::test]
+async fn entries_that_arrive_during_a_batch_wait_for_the_next_round() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let settings = LogSettings { segment_bytes: 1 << 20, ..SMALL };
+    let setup = Setup::try_start(&disk, &ledger, settings).await.unwrap();
+    // The journal's own projector writes nothing here.
+    ledger.state().is_away = true;
+    let slow = Ledger::default();
+    slow.state().holds = true;
+    let metrics = ProjectorMetrics::of(&Metrics::new(&[], &[]));
+    let log = Arc::clone(&setup.journal.shared.log);
+    let mut projector = Projector::new(log, slow.store(), metrics, Arc::default());
+
+    setup.call(1).await;
+    let round = tokio::spawn(async move { projector.write_round().await.map(|()| projector) });
+    soon("the first batch is written", || !slow.state().held.is_empty()).await;
+    setup.call(2).await;
+    assert_eq!(slow.release(), 1);
+    let mut projector = round.await.unwrap().unwrap();
+
+    setup.call(3).await;
+    let round = tokio::spawn(async move { projector.write_round().await });
+    soon("the second batch is written", || !slow.state().held.is_empty()).await;
+    assert_eq!(slow.release(), 2);
+    round.await.unwrap().unwrap();
+    assert_eq!(slow.state().rows.len(), 3);
+    ledger.state().is_away = false;
     setup.end().await;
 }
 

@@ -3,7 +3,7 @@
 
 use crate::support::http_client::Reply;
 use crate::support::surfaces::TEXT_SURFACES;
-use crate::support::{Gateway, Key, Plan, WIDE, gateway, today};
+use crate::support::{Gateway, Key, Plan, WIDE, gateway};
 use domain::charge::{Charge, Source, Status};
 use serde_json::{Value, json};
 
@@ -124,7 +124,7 @@ async fn an_upstream_timeout_is_charged_like_a_disconnect() {
             assert_eq!(reply.status, 504, "{}", reply.text());
             let left = reply.header("x-kx-quota-day-tokens-remaining").parse::<u64>().unwrap();
             gw.settled().await;
-            let all = gw.running.store.charges(today()).await.unwrap();
+            let all = crate::support::recent_charges(&gw.running.store).await;
             assert_eq!(left, WIDE.tokens - gw.used(key.user).await.0);
             let charge = all.last().unwrap();
             assert_eq!((charge.status, charge.source), (Status::CutByUpstream, Source::Estimated));

@@ -1,7 +1,7 @@
 //! The upstream's own bill beside the ledger, where the upstream cannot be stopped.
 
 use crate::support::http_client::{Call, Reply};
-use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon, today};
+use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
 use serde_json::json;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn respond(gw: &Gateway, key: &Key, input: &str, store: bool) -> Reply {
 async fn sums(gw: &Gateway) -> (u64, u64) {
     gw.upstream_is_idle().await;
     gw.settled().await;
-    let charges = gw.running.store.charges(today()).await.unwrap();
+    let charges = crate::support::recent_charges(&gw.running.store).await;
     let charged = charges.iter().map(|charge| charge.tokens.total()).sum();
     (gw.simulator.log.totals().billed_tokens, charged)
 }
@@ -101,7 +101,7 @@ async fn a_stored_stream_that_outlives_the_drain_is_settled_by_reading_it_again(
     assert!(billed > 20_000);
     assert_ne!(billed, estimated);
     let is_right = || async {
-        let charges = gw.running.store.charges(today()).await.unwrap();
+        let charges = crate::support::recent_charges(&gw.running.store).await;
         charges.iter().map(|charge| charge.tokens.total()).sum::<u64>() == billed
     };
     soon("the charges are what was billed", is_right).await;
@@ -144,7 +144,7 @@ async fn fetching_a_deferred_answer_charges_the_hidden_reasoning_that_was_billed
         format!("/v1/chat/deferred-completion/{}", reply.json()["request_id"].as_str().unwrap());
     assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);
     let is_right = || async {
-        let charges = gw.running.store.charges(today()).await.unwrap();
+        let charges = crate::support::recent_charges(&gw.running.store).await;
         charges.iter().map(|charge| charge.tokens.total()).sum::<u64>() == billed
     };
     soon("the charge is right once it is fetched", is_right).await;

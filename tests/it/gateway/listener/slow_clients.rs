@@ -96,7 +96,7 @@ async fn a_caller_who_reads_nothing_counts_as_disconnected() {
     })
     .await;
     gw.settled().await;
-    let charges = gw.running.store.charges(crate::support::today()).await.unwrap();
+    let charges = crate::support::recent_charges(&gw.running.store).await;
     let charge = gw.charge(&charges[0].request.to_string()).await;
     assert_eq!(charge.status, Status::CutByClient);
     assert!(charge.tokens.completion > 0, "never free: {charge:?}");

@@ -2,7 +2,7 @@
 //! rest wait. What the upstream produced is what somebody was charged for.
 
 use crate::support::http_client::Reply;
-use crate::support::{Gateway, Key, Plan, WIDE, body, by, gateway, soon, today};
+use crate::support::{Gateway, Key, Plan, WIDE, body, by, gateway, soon};
 use domain::charge::Status;
 use domain::key::KeyLimits;
 use domain::user::UserStatus;
@@ -24,7 +24,7 @@ async fn produced(gw: &Gateway) -> u64 {
 }
 
 async fn charged(gw: &Gateway) -> u64 {
-    let charges = gw.running.store.charges(today()).await.unwrap();
+    let charges = crate::support::recent_charges(&gw.running.store).await;
     charges.iter().map(|charge| charge.tokens.total()).sum()
 }
 

@@ -112,9 +112,9 @@ async fn calls_succeed_although_half_fail_at_one_upstream() {
         );
     }
     assert!(failed <= 1, "{failed} of 1,000 failed");
-    let charges = gw.running.store.charges(crate::support::today());
+    let charges = crate::support::recent_charges(&gw.running.store);
     gw.settled().await;
-    assert_eq!(charges.await.unwrap().len(), 2_000, "one row each, however often it was tried");
+    assert_eq!(charges.await.len(), 2_000, "one row each, however often it was tried");
     gw.finish().await;
     other.finish().await;
 }
@@ -139,7 +139,7 @@ async fn an_only_upstream_that_fails_at_once_is_retried_once() {
     assert_eq!(status(&gw, &key, 0).await, 502);
     assert_eq!(gw.simulator.log.totals().requests, 2);
     assert_eq!(gw.metric("knockx_retries_total").await, 1);
-    assert_eq!(gw.running.store.charges(crate::support::today()).await.unwrap().len(), 1);
+    assert_eq!(crate::support::recent_charges(&gw.running.store).await.len(), 1);
     gw.finish().await;
 }
 

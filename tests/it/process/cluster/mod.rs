@@ -7,7 +7,7 @@ mod shared_state;
 use super::{Host, LOOK, Process, Serving, stdout};
 use crate::support::http_client::{Call, Reply};
 use crate::support::redis::Redis;
-use crate::support::{SOON, body, postgres, soon, today};
+use crate::support::{SOON, body, postgres, soon};
 use domain::charge::{Charge, Status};
 use domain::user::Role;
 use serde_json::Value;
@@ -126,9 +126,9 @@ impl Cluster {
         }
     }
 
-    /// Today's ledger.
+    /// The recent ledger.
     async fn ledger(&self) -> Vec<Charge> {
-        self.store().await.charges(today()).await.unwrap()
+        crate::support::recent_charges(self.store().await).await
     }
 
     async fn store(&self) -> &Arc<dyn Store> {

@@ -1,11 +1,13 @@
 //! Rows of the ledger.
 
 use super::bulk_insert::BulkInsert;
-use crate::encode::{DayColumn, integer};
+use crate::encode::integer;
 use domain::charge::Charge;
+use domain::day::Day;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use sqlx::SqliteConnection;
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 /// `in_rollups`: who inserts these rows also writes the rollups.
 const COLUMNS: [&str; 20] = [
@@ -42,6 +44,7 @@ pub(super) async fn insert(
     charges: &[&Charge],
     connection: &mut SqliteConnection,
 ) -> Result<u64, sqlx::Error> {
+    let days = texts_of_days(charges);
     let insert = INSERT.execute(
         charges,
         |insert, charge| {
@@ -49,9 +52,9 @@ pub(super) async fn insert(
                 .bind(charge.request.0)
                 .bind(charge.user.0)
                 .bind(charge.key.as_str())
-                .bind(&*charge.model)
-                .bind(&*charge.upstream)
-                .bind(DayColumn(charge.day))
+                .bind(Arc::clone(&charge.model))
+                .bind(Arc::clone(&charge.upstream))
+                .bind(Arc::clone(&days[&charge.day]))
                 .bind(charge.admitted_at.as_millisecond())
                 .bind(integer(charge.tokens.prompt))
                 .bind(integer(charge.tokens.cached))
@@ -63,13 +66,22 @@ pub(super) async fn insert(
                 .bind(charge.counted)
                 .bind(charge.first_token_ms)
                 .bind(charge.total_ms)
-                .bind(charge.client_request_id.as_deref())
+                .bind(charge.client_request_id.clone())
                 .bind(integer(charge.uncounted))
                 .bind(true)
         },
         connection,
     );
     insert.await
+}
+
+/// The text of each day, once for all rows: a batch has hundreds of rows, and almost always of one day.
+fn texts_of_days(charges: &[&Charge]) -> BTreeMap<Day, Arc<str>> {
+    let mut days = BTreeMap::new();
+    for charge in charges {
+        days.entry(charge.day).or_insert_with(|| Arc::from(charge.day.to_string()));
+    }
+    days
 }
 
 /// Inserts charges, and replaces the estimates for which they are the real ones, with their rollups.
