@@ -32,7 +32,7 @@ pub struct CallerCache {
     requires_verified_email: bool,
     records: Cache<KeyId, Found>,
     index: Mutex<Index>,
-    /// Since it was last asked whether it was.
+    /// True if it was asked since the last [`was_asked`](Self::was_asked).
     asked: AtomicBool,
 }
 
@@ -178,7 +178,7 @@ impl CallerCache {
         !matches!(asked, Ok(Ok(false)))
     }
 
-    /// Whether `caller` is still the user's current version, asked of the store itself.
+    /// True if `caller` is still the user's current version, according to the store itself.
     ///
     /// # Errors
     /// When the store does not answer.

@@ -80,7 +80,7 @@ impl Journal {
         }
         let request = lease.request;
         let appended = log.push(Record::Open(lease));
-        // Around the turn of the others too: one of them may hang in its write.
+        // The time limit covers the yield too: a task that runs meanwhile may block in its write.
         let written = tokio::time::timeout(OPEN_TIMEOUT, async {
             log.write_with_others(appended).await;
             log.wait_durable(appended, false).await

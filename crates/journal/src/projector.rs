@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of the log in one batch: about two thousand calls. A larger batch costs no less per call.
 const BATCH_BYTES: usize = MAX_PAYLOAD + FRAME_HEAD;
-/// Time between batches: long enough that a transaction pays off, short enough that a batch delays no calls.
-const BATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// Pause between rounds: long enough that a transaction pays off, short enough that a batch delays no calls.
+const ROUND_INTERVAL: Duration = Duration::from_millis(50);
 const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(20);
 const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which writes to a failing store are retried at shutdown.
@@ -78,11 +78,11 @@ struct Outage {
 struct Batch {
     entries: Vec<Entry>,
     end: u64,
-    /// Whether the log ended there when the batch was read.
+    /// True if the log ended there when the batch was read.
     is_latest: bool,
 }
 
-/// What a step of the projector did.
+/// Result of one step of the projector.
 #[derive(PartialEq)]
 enum Progress {
     /// Nothing: the ledger has the whole log.
@@ -118,10 +118,11 @@ impl Projector {
             match written {
                 Ok(()) if stopped_at.is_some() => return,
                 Ok(()) => {
+                    // Otherwise the round ended before the log did, and what is left may be the last for long.
                     if self.log.backlog_bytes() == 0 {
                         stop.run_until_cancelled(self.log.arrived.notified()).await;
                     }
-                    stop.run_until_cancelled(tokio::time::sleep(BATCH_INTERVAL)).await;
+                    stop.run_until_cancelled(tokio::time::sleep(ROUND_INTERVAL)).await;
                 }
                 Err(error) => {
                     let pause = self.failed(&error);
@@ -147,8 +148,8 @@ impl Projector {
     }
 
     /// Writes the log as it is now to the ledger. Entries that arrive during the last batch wait for the next round: they would
-    /// make a small batch, and a batch has a price of its own.
-    pub(super) async fn write_round(&mut self) -> Result<(), JournalError> {
+    /// make a small batch, and each batch has a fixed cost.
+    async fn write_round(&mut self) -> Result<(), JournalError> {
         while self.write_next().await? == Progress::Behind {}
         Ok(())
     }
@@ -156,6 +157,11 @@ impl Projector {
     /// Writes the next batch to the ledger.
     async fn write_next(&mut self) -> Result<Progress, JournalError> {
         let Some(Batch { entries, end, is_latest }) = self.next()? else {
+            // If the last step failed after its batch, nothing else retries the rest of it.
+            if self.outage.is_some() {
+                self.delete_segments().await?;
+                self.recovered();
+            }
             return Ok(Progress::AtEnd);
         };
         let count = entries.len();

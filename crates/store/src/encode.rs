@@ -32,6 +32,13 @@ pub(super) type Models = Option<Arc<[Arc<str>]>>;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DayColumn(pub Day);
 
+impl DayColumn {
+    /// How SQLite stores it.
+    pub(super) fn text(self) -> String {
+        self.0.to_string()
+    }
+}
+
 impl Type<Sqlite> for DayColumn {
     fn type_info() -> SqliteTypeInfo {
         <str as Type<Sqlite>>::type_info()
@@ -40,7 +47,7 @@ impl Type<Sqlite> for DayColumn {
 
 impl Encode<'_, Sqlite> for DayColumn {
     fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        Encode::<Sqlite>::encode(self.0.to_string(), buffer)
+        Encode::<Sqlite>::encode(self.text(), buffer)
     }
 }
 

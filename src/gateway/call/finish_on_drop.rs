@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use tokio_util::task::TaskTracker;
 
 /// A future that runs in the task that awaits it, and in a task of its own once it is dropped.
@@ -31,8 +31,7 @@ impl Future for FinishOnDrop {
         if polled.is_pending() {
             self.future = Some(future);
         }
-        ready!(polled);
-        Poll::Ready(())
+        polled
     }
 }
 
@@ -75,14 +74,22 @@ mod tests {
         let (setup, finishing) = setup();
         setup.may_end.notify_one();
         finishing.await;
-        assert_eq!((setup.ended.load(Ordering::Relaxed), setup.tasks.len()), (1, 0));
+        assert_eq!(setup.ended.load(Ordering::Relaxed), 1);
+
+        let tasks = TaskTracker::new();
+        let (sender, ran_in) = tokio::sync::oneshot::channel();
+        let work = async { sender.send(tokio::task::try_id()).unwrap() };
+        FinishOnDrop::new(work, &tasks).await;
+        assert_eq!(ran_in.await.unwrap(), tokio::task::try_id());
     }
 
     #[tokio::test]
     async fn work_that_is_dropped_at_any_point_is_finished_in_the_background() {
         for is_begun in [false, true] {
             let (setup, mut finishing) = setup();
-            assert!(!is_begun || (&mut finishing).now_or_never().is_none());
+            if is_begun {
+                assert_eq!((&mut finishing).now_or_never(), None);
+            }
             drop(finishing);
             assert_eq!(setup.tasks.len(), 1);
             setup.may_end.notify_one();

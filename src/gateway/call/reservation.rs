@@ -22,8 +22,8 @@ use system::clock;
 use tokio_util::task::TaskTracker;
 use wire::request::Request;
 
-/// How long the end of a reply waits for its charge to be durable. Past it the reply ends anyway:
-/// the charge stays in memory and is written when the ledger is back.
+/// How long the end of a reply waits for its charge to be durable. Past it the reply ends anyway: the charge stays in memory and
+/// is written when the disk works again. A reply whose own task writes the journal waits until that write returns.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An admitted call. It is consumed by [`Reservation::settle`]; if it is dropped instead, it charges all that it
@@ -103,9 +103,9 @@ impl Reservation {
         self.settled = true;
         self.learn(&settlement);
         let charge = self.charge(&settlement);
-        let settling = Arc::clone(&self.services).settle(charge);
-        let settling = FinishOnDrop::new(settling, &self.services.tasks);
-        let _ = tokio::time::timeout(DURABLE_TIMEOUT, settling).await;
+        let settlement = Arc::clone(&self.services).settle(charge);
+        let settled = FinishOnDrop::new(settlement, &self.services.tasks);
+        let _ = tokio::time::timeout(DURABLE_TIMEOUT, settled).await;
     }
 
     /// Notes how long the answer was, and what the model's reasoning took, if all of it was reported.

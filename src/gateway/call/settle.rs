@@ -3,8 +3,8 @@
 //!
 //! Exactly once on every exit: settling consumes the
 //! [`Reservation`](crate::gateway::call::reservation::Reservation), and one that is dropped instead (a panic, a
-//! runtime that goes away) settles itself as abandoned. Work that has to wait goes on in a task of its own, so it
-//! is finished even when the connection's task is not.
+//! runtime that goes away) settles itself as abandoned. A settlement runs in the task of its
+//! call; if that is dropped, it is finished in a task of its own.
 
 use crate::gateway::call::services::CallServices;
 use domain::charge::{Charge, Source, Status, TokenCount};

@@ -210,7 +210,7 @@ impl Host {
         store::open(&database).await.unwrap()
     }
 
-    /// Today's ledger while a gateway runs, as soon as it has a row.
+    /// The recent ledger while a gateway runs, as soon as it has a row.
     async fn ledger_now(&self) -> Vec<Charge> {
         let store = self.store().await;
         let charges = || async { crate::support::recent_charges(&store).await };
@@ -218,7 +218,7 @@ impl Host {
         charges().await
     }
 
-    /// Today's ledger.
+    /// The recent ledger.
     async fn ledger(&self) -> Vec<Charge> {
         let store = self.store().await;
         let charges = crate::support::recent_charges(&store).await;

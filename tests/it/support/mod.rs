@@ -311,10 +311,12 @@ impl Gateway {
         self.folder
     }
 
-    /// Counters, ledger and rollups say the same of today.
+    /// Counters, ledger and rollups say the same of today, and ledger and rollups of yesterday.
     pub async fn assert_books_agree(&self) {
-        let drift = self.running.store.rollup_drift(today()).await.unwrap();
-        assert!(drift.is_empty(), "ledger and rollups differ: {drift:?}");
+        for day in recent_days() {
+            let drift = self.running.store.rollup_drift(day).await.unwrap();
+            assert!(drift.is_empty(), "ledger and rollups differ: {drift:?}");
+        }
         let ledger = self.running.store.ledger_totals(today()).await.unwrap();
         for row in ledger.iter().filter(|row| row.key.is_none()) {
             let counted = self.used(row.user).await;
@@ -328,11 +330,18 @@ pub fn today() -> Day {
     Day::at(jiff::Timestamp::now(), &jiff::tz::TimeZone::UTC)
 }
 
-/// The ledger's rows of today and yesterday: a test that runs across midnight has rows of both.
-pub async fn recent_charges(store: &Arc<dyn Store>) -> Vec<Charge> {
+/// Yesterday and today: a test that runs across midnight has rows of both.
+pub fn recent_days() -> [Day; 2] {
     let today = today();
-    let mut rows = store.charges(Day(today.0.yesterday().unwrap())).await.unwrap();
-    rows.extend(store.charges(today).await.unwrap());
+    [Day(today.0.yesterday().unwrap()), today]
+}
+
+/// The ledger's rows of [`recent_days`].
+pub async fn recent_charges(store: &Arc<dyn Store>) -> Vec<Charge> {
+    let mut rows = Vec::new();
+    for day in recent_days() {
+        rows.extend(store.charges(day).await.unwrap());
+    }
     rows
 }
 

@@ -13,7 +13,7 @@ use system::clock;
 /// A second, and room for a machine that is busy.
 const AT_MOST: Duration = Duration::from_millis(1_500);
 
-/// Whether a write is done that had its turn: its first poll lets others append.
+/// True if the write completes after it has yielded once, so that others append.
 fn is_ready(write: &mut (impl Future + Unpin)) -> bool {
     (0..2).any(|_| (&mut *write).now_or_never().is_some())
 }

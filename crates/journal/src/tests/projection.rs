@@ -1,7 +1,6 @@
 //! From the log into a ledger that fails and is killed when a test says so: each entry once.
 
 use super::super::log::LogSettings;
-use super::super::projector::{Projector, ProjectorMetrics};
 use super::super::recovery::{self, JournalError};
 use super::super::segment::{self, HEAD};
 use super::super::tail::Segment;
@@ -36,7 +35,7 @@ pub(super) struct LedgerState {
     pub(super) is_superseded: bool,
     /// A charge that it never takes.
     pub(super) bad: Option<RequestId>,
-    /// Whether batches wait until the test releases them.
+    /// True if batches wait until the test releases them.
     holds: bool,
     held: Vec<(Vec<Entry>, Option<JournalPosition>, Answer<()>)>,
 }
@@ -86,7 +85,7 @@ impl Ledger {
     /// Writes the one batch that waits. Returns the number of its entries.
     fn release(&self) -> usize {
         let mut state = self.state();
-        let (batch, position, answer) = state.held.pop().expect("a batch waits");
+        let (batch, position, answer) = state.held.pop().expect("no batch waits");
         assert!(state.held.is_empty(), "there is one batch at a time");
         let count = batch.len();
         let _ = answer.send(state.write(batch, position));
@@ -234,34 +233,46 @@ async fn what_was_journaled_is_in_the_ledger_once_and_old_segments_go() {
     setup.end().await;
 }
 
-/// Otherwise they would be a batch of their own at once, and each batch has a price.
-#[tokio::test]
-async fn entries_that_arrive_during_a_batch_wait_for_the_next_round() {
+/// Otherwise they would be written at once as a small batch, and each batch has a fixed cost.
+#[tokio::test(start_paused = true)]
+async fn entries_that_arrive_during_a_batch_wait_for_those_of_the_next_interval() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
-    let settings = LogSettings { segment_bytes: 1 << 20, ..SMALL };
-    let setup = Setup::try_start(&disk, &ledger, settings).await.unwrap();
-    // The journal's own projector writes nothing here.
-    ledger.state().is_away = true;
-    let slow = Ledger::default();
-    slow.state().holds = true;
-    let metrics = ProjectorMetrics::of(&Metrics::new(&[], &[]));
-    let log = Arc::clone(&setup.journal.shared.log);
-    let mut projector = Projector::new(log, slow.store(), metrics, Arc::default());
-
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.state().holds = true;
+    let waits = || !ledger.state().held.is_empty();
     setup.call(1).await;
-    let round = tokio::spawn(async move { projector.write_round().await.map(|()| projector) });
-    soon("the first batch is written", || !slow.state().held.is_empty()).await;
+    soon("the first batch waits", waits).await;
     setup.call(2).await;
-    assert_eq!(slow.release(), 1);
-    let mut projector = round.await.unwrap().unwrap();
-
+    assert_eq!(ledger.release(), 1);
+    // The clock is paused, so it advances only once every task waits.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!waits(), "a batch was written without the interval");
     setup.call(3).await;
-    let round = tokio::spawn(async move { projector.write_round().await });
-    soon("the second batch is written", || !slow.state().held.is_empty()).await;
-    assert_eq!(slow.release(), 2);
-    round.await.unwrap().unwrap();
-    assert_eq!(slow.state().rows.len(), 3);
-    ledger.state().is_away = false;
+    soon("the second batch waits", waits).await;
+    assert_eq!(ledger.release(), 2);
+    ledger.state().holds = false;
+    setup.end().await;
+    assert_eq!(ledger.state().rows.len(), 3);
+}
+
+#[tokio::test]
+async fn segments_that_could_not_be_deleted_after_a_batch_are_deleted_without_another_one() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.state().holds = true;
+    for tokens in 0..60 {
+        setup.call(tokens).await;
+    }
+    assert!(disk.names().len() > 3);
+    // Every batch is written, and no position after it.
+    while setup.journal.shared.log.backlog_bytes() > 0 {
+        soon("a batch waits", || !ledger.state().held.is_empty()).await;
+        let position_only = ledger.state().held[0].0.is_empty();
+        ledger.state().is_away = position_only;
+        ledger.release();
+    }
+    (ledger.state().is_away, ledger.state().holds) = (false, false);
+    soon("old segments are deleted", || disk.names().len() == 1).await;
     setup.end().await;
 }
 

@@ -135,6 +135,18 @@ async fn two_processes_that_start_at_once_both_start() {
     }
 }
 
+/// `.cargo/config.toml` sets them, which a build from another folder or environment misses.
+#[tokio::test]
+async fn sqlite_is_built_without_memory_counters_and_a_shared_page_cache() {
+    let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    let options: Vec<String> =
+        sqlx::query_scalar("pragma compile_options").fetch_all(&mut connection).await.unwrap();
+    assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+    for slow in ["ENABLE_MEMORY_MANAGEMENT", "ENABLE_API_ARMOR"] {
+        assert!(!options.iter().any(|option| option == slow), "{options:?}");
+    }
+}
+
 #[tokio::test]
 async fn committed_rows_survive_a_close() {
     let (store, folder) = fresh().await;

@@ -1,7 +1,7 @@
 //! Rows of the ledger.
 
 use super::bulk_insert::BulkInsert;
-use crate::encode::integer;
+use crate::encode::{DayColumn, integer};
 use domain::charge::Charge;
 use domain::day::Day;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -79,7 +79,7 @@ pub(super) async fn insert(
 fn texts_of_days(charges: &[&Charge]) -> BTreeMap<Day, Arc<str>> {
     let mut days = BTreeMap::new();
     for charge in charges {
-        days.entry(charge.day).or_insert_with(|| Arc::from(charge.day.to_string()));
+        days.entry(charge.day).or_insert_with(|| Arc::from(DayColumn(charge.day).text()));
     }
     days
 }
