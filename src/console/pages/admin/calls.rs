@@ -17,6 +17,9 @@ use domain::charge::{Source, Status};
 use domain::id::KeyId;
 use serde::Deserialize;
 
+/// Calls of one page.
+const ROWS: u32 = 30;
+
 #[derive(Template)]
 #[template(path = "console/admin/calls.html")]
 struct AdminCallsPage {
@@ -78,6 +81,7 @@ pub async fn list(
         key: filter.key.clone(),
         request_id: filter.request_id.clone(),
         cursor: filter.cursor.clone(),
+        limit: Some(ROWS),
         ..HistoryQuery::default()
     };
     // Both to their end, so that an unknown user is the error whatever the filters are.

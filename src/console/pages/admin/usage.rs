@@ -20,7 +20,7 @@ use system::clock;
 /// Months that the page offers.
 const MONTHS: i32 = 13;
 /// Rows of a page: each is the sum of a month's rows of its user.
-const ROWS: u32 = 25;
+const ROWS: u32 = 20;
 
 #[derive(Template)]
 #[template(path = "console/admin/usage.html")]

@@ -29,7 +29,7 @@ use store::reports::Sums;
 use system::clock;
 
 /// Calls of one page.
-const ROWS: u32 = 50;
+const ROWS: u32 = 30;
 const PATH: &str = "/console/usage";
 
 #[derive(Template)]
