@@ -1,7 +1,12 @@
 """Counters and charges under way, as Redis holds them; logs of gateways."""
 
 import json
+import struct
 import uuid
+
+
+# The first byte of a lease; see crates/quota/src/redis/lease.lua.
+LEASE = "\x01"
 
 
 def account(user):
@@ -16,9 +21,21 @@ def days(numbers, part):
 
 
 async def accounts(redis, users):
-    """All numbers of each user."""
-    flat = await redis.ask_all([("HGETALL", account(user["id"])) for user in users])
-    return [dict(zip(each[::2], each[1::2], strict=True)) for each in flat]
+    """All numbers of each user, by name; those of a day begin with it."""
+    found = await redis.ask_all([("GET", account(user["id"])) for user in users])
+    return [numbers((text or "").encode(errors="surrogateescape")) for text in found]
+
+
+def numbers(text):
+    """The numbers of an account; its layout is described in crates/quota/src/redis/account.lua."""
+    if not text:
+        return {}
+    named = dict(zip(("s", "bu", "bt", "bc", "bs"), struct.unpack_from("<5d", text), strict=True))
+    for day, *of_day in struct.iter_unpack("<6d", text[40:]):
+        year, month, day = int(day) // 10000, int(day) // 100 % 100, int(day) % 100
+        names = (f"{year:04}-{month:02}-{day:02}:{part}" for part in "ureqo")
+        named |= zip(names, of_day, strict=True)
+    return {name: int(number) for name, number in named.items()}
 
 
 async def unfinished(cluster, users):
@@ -26,7 +43,9 @@ async def unfinished(cluster, users):
     names = await cluster.redis.ask("KEYS", "kx:*")
     outboxes = [name for name in names if name.endswith(":outbox")]
     waiting = sum(await cluster.redis.ask_all([("XLEN", name) for name in outboxes]))
-    leases = [name for name in names if ":lease:" in name]
+    calls = await cluster.redis.ask_all([("GETRANGE", name, "0", "0") for name in names if ":lease:" in name])
+    # All others are tombstones.
+    leases = [call for call in calls if call == LEASE]
     spooled = list(cluster.spool.glob("*")) if cluster.spool.exists() else []
     held = [numbers for numbers in await accounts(cluster.redis, users) if any(days(numbers, "r").values())]
     found = {"leases": len(leases), "charges in outboxes": waiting, "files in the spool": len(spooled),

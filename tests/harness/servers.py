@@ -156,7 +156,7 @@ class Redis(Process):
         if int(rest) < 0:
             return None
         if kind == b"$":
-            return (await reader.readexactly(int(rest) + 2))[:-2].decode()
+            return (await reader.readexactly(int(rest) + 2))[:-2].decode(errors="surrogateescape")
         return [await self.answer(reader) for _ in range(int(rest))]
 
 

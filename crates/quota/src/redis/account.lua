@@ -1,17 +1,21 @@
 -- The account of one user or key, as in crates/quota/src/model/account.rs.
 --
--- An account is a hash. For each of its days (the newest few): `DAY:u` tokens used, `DAY:r` tokens
--- reserved, `DAY:e` tokens that running calls are expected to use beyond those, `DAY:q` requests,
--- `DAY:o` open leases. `s` streams open. The token bucket: `bu` units, `bt` when, in ms, `bc`
--- capacity, `bs` seconds to refill. The gateway caps numbers at 2^53, up to which
--- Lua's are exact.
+-- An account is a string of doubles. The first five belong to no day: streams open; and of the token bucket its units,
+-- when it was filled in ms, its capacity, and the seconds to refill. Six follow for each of its days (the newest
+-- few, the newest first): the day as a number (20261128), tokens used, tokens reserved, tokens that running calls are
+-- expected to use beyond those, requests, open leases. The gateway caps numbers at 2^53, up to which doubles are
+-- exact.
 --
--- A call belongs to one day. A script loads only the fields of that day, a prefix of those below, and writes
--- only what has changed.
+-- A call belongs to one day. A script decodes the numbers of that day, and writes only those: nearly always the first
+-- 88 bytes.
 
 local USED, RESERVED, EXPECTED, REQUESTS, OPEN = 1, 2, 3, 4, 5
 local STREAMS, UNITS, FILLED_AT, CAPACITY, SECONDS = 6, 7, 8, 9, 10
-local OF_DAY, WITH_STREAMS, ALL = 5, 6, 10
+
+local HEAD, DAY, HEAD_AND_DAY = '<ddddd', '<dddddd', '<ddddddddddd'
+local DAY_BYTES = 48
+-- Where the newest day begins, counted from 1.
+local NEWEST = 41
 
 -- One more than the ledger may report when accounts are rebuilt from it.
 local KEPT_DAYS = 5
@@ -20,22 +24,64 @@ local KEPT_DAYS = 5
 local ACCOUNT_MS = 7 * 24 * 60 * 60 * 1000
 
 local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
+local encode, decode = struct.pack, struct.unpack
 
-local function fields(day)
-    return {
-        day .. ':u', day .. ':r', day .. ':e', day .. ':q', day .. ':o', 's', 'bu', 'bt', 'bc', 'bs'
-    }
+-- Returns the account that an earlier version of the gateway stored as a hash, or '' if there is none. Its fields are
+-- those of the days (`2026-11-28:u`) and of the bucket.
+local function old_account(key)
+    local flat = redis.call('HGETALL', key)
+    if #flat == 0 then
+        return ''
+    end
+    local found, days = {}, {}
+    for place = 1, #flat, 2 do
+        found[flat[place]] = tonumber(flat[place + 1])
+        days[#days + 1] = string.match(flat[place], '^(.+):q$')
+    end
+    table.sort(days, function(a, b) return a > b end)
+    local function numbers(prefix, names)
+        for place, name in ipairs(names) do
+            names[place] = found[prefix .. name] or 0
+        end
+        return unpack(names)
+    end
+    local parts = { encode(HEAD, numbers('', { 's', 'bu', 'bt', 'bc', 'bs' })) }
+    for place, day in ipairs(days) do
+        local number = tonumber((string.gsub(day, '-', '')))
+        parts[place + 1] = encode(DAY, number, numbers(day .. ':', { 'u', 'r', 'e', 'q', 'o' }))
+    end
+    return table.concat(parts)
 end
 
--- `names` are the fields of a day, of which the first `count` are loaded.
-local function load(key, names, count)
-    local before = redis.call('HMGET', key, unpack(names, 1, count))
-    local account = { key = key, names = names, before = before, has_day = before[REQUESTS] }
-    for place = 1, count do
-        local number = tonumber(before[place]) or 0
-        before[place], account[place] = number, number
+-- Decodes an account for a day. `text` is the value of its key, or false if that is no string.
+local function account_of(key, text, day)
+    local is_stored = text
+    text = text or old_account(key)
+    if text == '' then
+        return { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, key = key, text = encode(HEAD, 0, 0, 0, 0, 0), day = day, at = NEWEST }
     end
-    return account
+    local streams, units, filled_at, capacity, seconds, this, used, reserved, expected, requests, open =
+        decode(HEAD_AND_DAY, text)
+    local at = NEWEST
+    while this > day and at + DAY_BYTES < #text do
+        at = at + DAY_BYTES
+        this, used, reserved, expected, requests, open = decode(DAY, text, at)
+    end
+    if this == day then
+        return {
+            used, reserved, expected, requests, open, streams, units, filled_at, capacity, seconds,
+            key = key, text = text, day = day, at = at, has_day = true, is_stored = is_stored
+        }
+    end
+    if this > day then
+        at = at + DAY_BYTES
+    end
+    return { 0, 0, 0, 0, 0, streams, units, filled_at, capacity, seconds, key = key, text = text, day = day, at = at }
+end
+
+-- Reads an account for a day.
+local function load(key, day)
+    return account_of(key, redis.call('MGET', key)[1], day)
 end
 
 -- A bucket that was never used has no time.
@@ -43,45 +89,40 @@ local function has_bucket(account)
     return account[FILLED_AT] > 0
 end
 
-local function delete_old_days(key)
-    local days = {}
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-        local day = string.match(field, '^(.+):q$')
-        if day then
-            days[#days + 1] = day
+-- Returns the account as a string, without days that are too old, unless calls of them are running.
+local function text_of(account)
+    local text, at = account.text, account.at
+    local parts = {
+        encode(HEAD, unpack(account, STREAMS, SECONDS)), string.sub(text, NEWEST, at - 1),
+        encode(DAY, account.day, unpack(account, USED, OPEN)),
+        string.sub(text, account.has_day and at + DAY_BYTES or at),
+    }
+    text = table.concat(parts)
+    local kept = NEWEST + KEPT_DAYS * DAY_BYTES
+    parts = { string.sub(text, 1, kept - 1) }
+    for old = kept, #text, DAY_BYTES do
+        local _, _, reserved, expected = decode(DAY, text, old)
+        if reserved + expected > 0 then
+            parts[#parts + 1] = string.sub(text, old, old + DAY_BYTES - 1)
         end
     end
-    table.sort(days, function(a, b) return a > b end)
-    for place = KEPT_DAYS, #days do
-        local day = days[place]
-        local reserved = redis.call('HMGET', key, day .. ':r', day .. ':e')
-        if whole(reserved[1]) + whole(reserved[2]) == 0 then
-            redis.call('HDEL', key, unpack(fields(day), 1, OF_DAY))
-        end
-    end
+    return table.concat(parts)
 end
 
--- Writes what has changed. Returns true if the account did not have the day.
+-- Writes the account. Returns true if it did not have the day.
 local function save(account)
-    local names, before, has_day = account.names, account.before, account.has_day
-    local changes, length = {}, 0
-    for place = 1, #before do
-        local number = account[place]
-        if number ~= before[place] or place == REQUESTS and not has_day then
-            changes[length + 1], changes[length + 2] = names[place], number
-            length = length + 2
-        end
+    local key, at = account.key, account.at
+    if not account.is_stored or not account.has_day then
+        redis.call('SET', key, text_of(account), 'PX', ACCOUNT_MS)
+    elseif at == NEWEST then
+        local used, reserved, expected, requests, open, streams, units, filled_at, capacity, seconds = unpack(account)
+        redis.call('SETRANGE', key, 0, encode(HEAD_AND_DAY, streams, units, filled_at, capacity, seconds,
+            account.day, used, reserved, expected, requests, open))
+    else
+        redis.call('SETRANGE', key, 0, encode(HEAD, unpack(account, STREAMS, SECONDS)))
+        redis.call('SETRANGE', key, at - 1, encode(DAY, account.day, unpack(account, USED, OPEN)))
     end
-    if not has_day then
-        delete_old_days(account.key)
-    end
-    if length > 0 then
-        redis.call('HSET', account.key, unpack(changes))
-    end
-    if not has_day then
-        redis.call('PEXPIRE', account.key, ACCOUNT_MS)
-    end
-    return not has_day
+    return not account.has_day
 end
 
 -- Saves the accounts of a call, and adds them to the accounts of the day if they are new to it.

@@ -3,7 +3,7 @@
 use super::scripts::{Script, Scripts};
 use crate::backend::QuotaUnavailable;
 use crate::redis::connection::RedisConn;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, ToRedisArgs, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use telemetry::labels::RedisOp;
 use telemetry::metrics::Metrics;
 use telemetry::outage::{Outage, OutageSummary};
 
+/// For scripts without arguments.
+pub(super) const NO_ARGUMENTS: &[&str] = &[];
 pub(super) const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// Time without failures after which an outage is over, so that a flapping one is logged once.
@@ -82,7 +84,7 @@ impl ScriptClient {
         op: RedisOp,
         script: &Script,
         keys: &[String],
-        arguments: &[String],
+        arguments: &[impl ToRedisArgs + Sync],
     ) -> Result<Vec<Value>, CommandError> {
         self.run_with_outcome(op, script, keys, arguments).await.0
     }
@@ -94,7 +96,7 @@ impl ScriptClient {
         op: RedisOp,
         script: &Script,
         keys: &[String],
-        arguments: &[String],
+        arguments: &[impl ToRedisArgs + Sync],
     ) -> (Result<Vec<Value>, CommandError>, bool) {
         self.run_over(&self.connection, op, script, keys, arguments).await
     }
@@ -104,7 +106,7 @@ impl ScriptClient {
         &self,
         script: &Script,
         keys: &[String],
-        arguments: &[String],
+        arguments: &[impl ToRedisArgs + Sync],
     ) -> Result<Vec<Value>, CommandError> {
         self.run_over(&self.bulk, RedisOp::Flush, script, keys, arguments).await.0
     }
@@ -115,7 +117,7 @@ impl ScriptClient {
         op: RedisOp,
         script: &Script,
         keys: &[String],
-        arguments: &[String],
+        arguments: &[impl ToRedisArgs + Sync],
     ) -> (Result<Vec<Value>, CommandError>, bool) {
         let began = clock::instant();
         let mut done = script.run(connection, keys, arguments).await;
@@ -247,7 +249,8 @@ mod tests {
         let asked = async {
             let connection = RedisConn::open(&RedisUrls::new(vec![url])).await.unwrap();
             let client = ScriptClient::new(connection, Arc::new(Metrics::new(&[], &[])));
-            let run = async || client.run(RedisOp::Take, &client.scripts.take, &[], &[]).await;
+            let run =
+                async || client.run(RedisOp::Take, &client.scripts.take, &[], NO_ARGUMENTS).await;
             assert_eq!(run().await.unwrap_err(), CommandError::Unknown);
             assert_eq!(run().await.unwrap_err(), CommandError::Rejected);
         };

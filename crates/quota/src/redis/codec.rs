@@ -3,12 +3,15 @@
 use crate::backend::{DayTally, ExtendOutcome, Grant, QuotaRefusal, QuotaUnavailable};
 use crate::backend::{RemovedUsage, UsageSnapshot};
 use crate::rules::{Debit, Resource, Scope};
+use domain::day::Day;
 use redis::Value;
-use std::fmt::Write;
+use rmp::encode::{write_array_len, write_uint};
 use uuid::Uuid;
 
 /// Largest number sent to Redis: Lua's numbers are exact up to this.
 const LARGEST: u64 = (1 << 53) - 1;
+
+const INTO_MEMORY: &str = "writing into memory does not fail";
 
 /// Decoded reply of `take.lua`.
 pub(super) enum TakeReply {
@@ -51,6 +54,17 @@ pub(super) struct PartitionState {
     pub waiting: u64,
 }
 
+/// Decoded reply of `lease_state.lua`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeaseState<'a> {
+    /// Reserved tokens.
+    pub reserved: u64,
+    /// Tokens that its gateway had observed with the latest renewal.
+    pub observed: u64,
+    /// The charge if the gateway dies, as JSON.
+    pub charge: &'a str,
+}
+
 /// Outcome of a settlement in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SettleEnd {
@@ -61,34 +75,46 @@ pub(super) enum SettleEnd {
     Alive,
 }
 
-/// Encodes debits for `read_debits` of `debits.lua`.
-pub(super) fn debits(debits: &[Debit]) -> String {
-    let mut text = String::with_capacity(debits.len() * 48);
+/// A day as scripts take it: a number, such as 20261128.
+pub(super) fn day(Day(date): Day) -> i32 {
+    i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day())
+}
+
+/// Encodes debits as arrays of numbers, as `debits.lua` describes them, in MessagePack.
+pub(super) fn debits(debits: &[Debit]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + debits.len() * 24);
+    write_array(&mut bytes, debits.len());
     for debit in debits {
         let owner = match debit.scope {
-            Scope::User(_) => 'u',
-            Scope::Key(_) => 'k',
+            Scope::User(_) => 1,
+            Scope::Key(_) => 2,
         };
-        let _ = match &debit.resource {
+        match &debit.resource {
             Resource::Window(window) => {
-                writeln!(text, "{owner} window {} {}", window.capacity, window.refill_seconds)
+                let [capacity, seconds] = [window.capacity, window.refill_seconds].map(u64::from);
+                write_numbers(&mut bytes, &[owner, 1, capacity, seconds]);
             }
-            Resource::Request { day, limit } => {
-                writeln!(text, "{owner} request {day} {}", exact(*limit))
+            Resource::Request { limit, .. } => write_numbers(&mut bytes, &[owner, 2, *limit]),
+            Resource::Tokens { want, least, likely, limit, share, .. } => {
+                let share = share.unwrap_or(0);
+                write_numbers(&mut bytes, &[owner, 3, *limit, *want, *least, share, *likely]);
             }
-            Resource::Tokens { day, want, least, likely, limit, share } => writeln!(
-                text,
-                "{owner} tokens {day} {} {} {} {} {}",
-                exact(*limit),
-                exact(*want),
-                exact(*least),
-                share.unwrap_or(0),
-                exact(*likely)
-            ),
-            Resource::Stream { limit } => writeln!(text, "{owner} stream {}", exact(*limit)),
-        };
+            Resource::Stream { limit } => write_numbers(&mut bytes, &[owner, 4, *limit]),
+        }
     }
-    text
+    bytes
+}
+
+fn write_numbers(bytes: &mut Vec<u8>, numbers: &[u64]) {
+    write_array(bytes, numbers.len());
+    for number in numbers {
+        write_uint(bytes, exact(*number)).expect(INTO_MEMORY);
+    }
+}
+
+fn write_array(bytes: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a call has few debits");
+    write_array_len(bytes, length).expect(INTO_MEMORY);
 }
 
 /// Caps a number at [`LARGEST`].
@@ -150,6 +176,29 @@ pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, QuotaUnavaila
     let [settled, epoch] = watermark else { return Err(QuotaUnavailable) };
     let watermark = Watermark { epoch: text(epoch)?.parse().ok(), number: number(settled)? };
     Ok(SettleReply { end, overshoot, watermark: Some(watermark) })
+}
+
+/// Decodes a reply of `lease_state.lua`. `None` if Redis has no such lease.
+pub(super) fn lease_state(reply: &[Value]) -> Result<Option<LeaseState<'_>>, QuotaUnavailable> {
+    match head(reply)? {
+        ("lease", [reserved, observed, charge]) => Ok(Some(LeaseState {
+            reserved: number(reserved)?,
+            observed: number(observed)?,
+            charge: text(charge)?,
+        })),
+        ("gone", _) => Ok(None),
+        _ => Err(QuotaUnavailable),
+    }
+}
+
+/// Decodes a reply of `day_usage.lua`: for each account its tokens and requests, or `None` if it does not have the day.
+pub(super) fn day_usage(reply: &[Value]) -> Result<Vec<Option<(u64, u64)>>, QuotaUnavailable> {
+    let of_account = |numbers: &[Value]| match numbers {
+        [Value::Int(-1), Value::Int(-1)] => Ok(None),
+        [tokens, requests] => Ok(Some((number(tokens)?, number(requests)?))),
+        _ => Err(QuotaUnavailable),
+    };
+    reply.chunks(2).map(of_account).collect()
 }
 
 pub(super) fn state(reply: &[Value]) -> Result<PartitionState, QuotaUnavailable> {

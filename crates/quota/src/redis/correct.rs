@@ -14,17 +14,18 @@ impl RedisQuota {
         let at = Partition::of(charge.user);
         let keys = [
             at.correction(charge.request),
-            at.tombstone(charge.request),
+            at.lease(charge.request),
             at.user(charge.user),
             at.key(charge.user, &charge.key),
             at.outbox(),
             at.settled(),
             at.epoch(),
+            at.old_tombstone(charge.request),
         ];
         let arguments = [
             codec::exact(*before).to_string(),
             codec::exact(charge.counted_tokens()).to_string(),
-            charge.day.to_string(),
+            codec::day(charge.day).to_string(),
             // The ledger has a row of the call already.
             outbox::marked_as_repeated(&to_json(charge)),
             milliseconds(REAPED_TOMBSTONE_TTL),

@@ -1,39 +1,15 @@
--- Debits of a call on the accounts of its user and its key.
+-- Debits of a call on the accounts of its user and its key: arrays, as encoded by `debits` in
+-- crates/quota/src/redis/codec.rs, in MessagePack. The first two numbers are the owner and the resource; of a window follow its
+-- capacity and the seconds to refill, of all others the limit, and of tokens four more.
 
--- Parses one debit per line: owner (`u` or `k`), resource, and its numbers, as encoded by `debits` in
--- crates/quota/src/redis/codec.rs; all of one day. Returns the debits, and the accounts with their first `count`
--- fields; of the key only those of the day if no debit needs more.
-local function read_debits(text, user_key, key_key, count)
-    local debits, day, key_count = {}, '', OF_DAY
-    local lines = string.gmatch(text, '(%l) (%l+) (%S+) ?(%d*) ?(%d*) ?(%d*) ?(%d*) ?(%d*)')
-    for owner, what, first, second, want, least, share, likely in lines do
-        local debit = { owner = owner, what = what }
-        if what == 'tokens' then
-            day, debit.limit = first, tonumber(second)
-            debit.want, debit.least = tonumber(want), tonumber(least)
-            -- Absent in debits of an older gateway: its calls are expected to use their minimum.
-            debit.share, debit.likely = whole(share), whole(likely)
-        elseif what == 'request' then
-            day, debit.limit = first, tonumber(second)
-        else
-            if what == 'window' then
-                debit.capacity, debit.seconds = tonumber(first), tonumber(second)
-            else
-                debit.limit = tonumber(first)
-            end
-            if owner == 'k' then
-                key_count = count
-            end
-        end
-        debits[#debits + 1] = debit
-    end
-    local names = fields(day)
-    local user, key = load(user_key, names, count), load(key_key, names, key_count)
-    for place = 1, #debits do
-        local debit = debits[place]
-        debit.account = debit.owner == 'u' and user or key
-    end
-    return debits, user, key
+local OWNER, RESOURCE, LIMIT = 1, 2, 3
+local WINDOW, REQUEST, TOKENS, STREAM = 1, 2, 3, 4
+local WINDOW_CAPACITY, WINDOW_SECONDS = 3, 4
+local WANT, LEAST, SHARE, LIKELY = 4, 5, 6, 7
+
+-- The accounts of a call by the owner of a debit, from the values of their keys.
+local function accounts_of(day, user_key, user_text, key_key, key_text)
+    return { account_of(user_key, user_text, day), account_of(key_key, key_text, day) }
 end
 
 -- Adds tokens that a call is expected to use beyond its reservation.
@@ -42,19 +18,18 @@ local function expect(account, number)
 end
 
 -- Tokens that a call may still get: its own `expected` usage, and what no other call is expected to use.
-local function free_tokens(debit, expected)
-    local account = debit.account
-    local left = debit.limit - account[USED] - account[RESERVED]
+local function free_tokens(debit, account, expected)
+    local left = debit[LIMIT] - account[USED] - account[RESERVED]
     return min(max(left, 0), max(left - account[EXPECTED], 0) + expected)
 end
 
 -- Tokens that can be added to a call with so many `expected`: at most `want`, and at most the debit's share of
 -- what is free, unless `least` is more.
-local function addable(debit, expected, want, least)
-    local free = free_tokens(debit, expected)
+local function addable(debit, account, expected, want, least)
+    local free = free_tokens(debit, account, expected)
     local fair = free
-    if debit.share > 0 then
-        fair = max(floor(free / debit.share), least)
+    if debit[SHARE] > 0 then
+        fair = max(floor(free / debit[SHARE]), least)
     end
     return min(free, want, fair)
 end

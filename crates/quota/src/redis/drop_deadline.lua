@@ -4,7 +4,7 @@
 -- ARGV 1 request
 -- Returns there | gone.
 -- A script, because a lease that is restored meanwhile keeps its deadline.
-if redis.call('EXISTS', KEYS[1]) == 1 then
+if is_lease(redis.call('MGET', KEYS[1])[1] or old_lease(KEYS[1])) then
     return { 'there' }
 end
 redis.call('ZREM', KEYS[2], ARGV[1])

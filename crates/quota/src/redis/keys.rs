@@ -51,15 +51,15 @@ impl Partition {
         self.name(&format!("key:{}:{key}", user.0.simple()))
     }
 
-    /// Reservation of a running call.
+    /// Lease of a running call, and the tombstone of one that has ended.
     #[must_use]
     pub fn lease(self, request: RequestId) -> String {
         self.name(&format!("lease:{}", request.0.simple()))
     }
 
-    /// Tombstone of an ended lease, so that a repeated command changes nothing.
+    /// Tombstone of a call that ended while earlier versions of the gateway ran.
     #[must_use]
-    pub fn tombstone(self, request: RequestId) -> String {
+    pub fn old_tombstone(self, request: RequestId) -> String {
         self.name(&format!("ended:{}", request.0.simple()))
     }
 

@@ -1,7 +1,8 @@
 //! Leases in Redis: renewed while their calls run, restored if Redis lost them, reaped if
 //! their gateway died.
 
-use super::codec::{self, SettleEnd};
+use super::client::NO_ARGUMENTS;
+use super::codec::{self, LeaseState, SettleEnd};
 use super::keys::Partition;
 use super::local_journal::{Call, Renewal};
 use super::settle::EndEvidence;
@@ -112,19 +113,19 @@ impl RedisQuota {
         let at = Partition::of(lease.user);
         let keys = [
             at.lease(lease.request),
-            at.tombstone(lease.request),
             at.user(lease.user),
             at.key(lease.user, &lease.key),
             at.deadlines(),
             at.accounts(lease.day),
         ];
         let arguments = [
-            name(lease.request),
-            String::new(),
-            milliseconds(self.settings.lease),
+            name(lease.request).into_bytes(),
+            Vec::new(),
+            milliseconds(self.settings.lease).into_bytes(),
             call.debits.clone(),
-            codec::exact(lease.reserved).to_string(),
-            to_json(&abandoned_charge(lease)),
+            codec::day(lease.day).to_string().into_bytes(),
+            codec::exact(lease.reserved).to_string().into_bytes(),
+            to_json(&abandoned_charge(lease)).into_bytes(),
         ];
         let client = &self.client;
         let reply =
@@ -167,14 +168,12 @@ impl RedisQuota {
     async fn reap_one(&self, expired: &ExpiredLease) -> Result<(), QuotaUnavailable> {
         let ExpiredLease { partition, request, now } = expired;
         let client = &self.client;
-        let mut command = redis::cmd("HMGET");
-        command.arg(partition.lease(*request)).arg(&["reserved", "charge", "so_far"]);
-        let (reserved, charge, observed): (Option<u64>, Option<String>, Option<u64>) =
-            client.query(&command).await?;
-        let (Some(reserved), Some(charge)) = (reserved, charge) else {
+        let (keys, lease_state) = ([partition.lease(*request)], &client.scripts.lease_state);
+        let reply = client.run(RedisOp::Renew, lease_state, &keys, NO_ARGUMENTS).await?;
+        let Some(LeaseState { reserved, observed, charge }) = codec::lease_state(&reply)? else {
             return self.drop_deadline(*partition, *request).await;
         };
-        let charge: Charge = match serde_json::from_str(&charge) {
+        let charge: Charge = match serde_json::from_str(charge) {
             Ok(charge) => charge,
             Err(error) => {
                 // Left as it is: a gateway of another version may read it.

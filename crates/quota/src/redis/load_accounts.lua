@@ -10,9 +10,8 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then
 elseif whole(redis.call('GET', KEYS[2])) ~= whole(ARGV[3]) then
     return { 'again' }
 end
-local names = fields(ARGV[1])
 for place = 4, #KEYS do
-    local account = load(KEYS[place], names, OF_DAY)
+    local account = load(KEYS[place], tonumber(ARGV[1]))
     account[USED] = whole(ARGV[2 * place - 4])
     account[REQUESTS] = whole(ARGV[2 * place - 3]) + account[OPEN]
     save(account)

@@ -66,7 +66,7 @@ struct SentCharge {
 pub(super) struct Call {
     pub(super) lease: Lease,
     /// Debits in the format that the scripts read.
-    pub(super) debits: String,
+    pub(super) debits: Vec<u8>,
     pub(super) observed: ObservedTokens,
 }
 

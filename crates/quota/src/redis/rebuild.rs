@@ -7,6 +7,7 @@
 //! Usage read from the ledger is valid only if no charge waited before the read and none has been settled since.
 
 use super::RedisQuota;
+use super::client::NO_ARGUMENTS;
 use super::codec::{self, PartitionState};
 use super::health::ClusterView;
 use super::keys::Partition;
@@ -228,7 +229,8 @@ impl RedisQuota {
         rows: &[&Used],
     ) -> Result<String, QuotaUnavailable> {
         let mut keys = vec![partition.epoch(), partition.settled(), partition.accounts(day)];
-        let mut arguments = vec![day.to_string(), state.epoch.clone(), state.number.to_string()];
+        let mut arguments =
+            vec![codec::day(day).to_string(), state.epoch.clone(), state.number.to_string()];
         for row in rows {
             keys.push(match &row.key {
                 None => partition.user(row.user),
@@ -249,7 +251,7 @@ impl RedisQuota {
         let state = async |partition: &Partition| {
             let keys = [partition.epoch(), partition.settled(), partition.outbox()];
             let (client, state) = (&self.client, &self.client.scripts.partition_state);
-            codec::state(&client.run_bulk(state, &keys, &[]).await?)
+            codec::state(&client.run_bulk(state, &keys, NO_ARGUMENTS).await?)
         };
         try_join_all(partitions.iter().map(state)).await
     }

@@ -8,9 +8,9 @@ local deadline = clock(ARGV[1]) + ARGV[2]
 local gone = {}
 for place = 2, #KEYS do
     local request, observed = ARGV[2 * place - 1], ARGV[2 * place]
-    if redis.call('ZSCORE', KEYS[1], request) and redis.call('EXISTS', KEYS[place]) == 1 then
+    if redis.call('ZSCORE', KEYS[1], request) and is_lease(redis.call('GETRANGE', KEYS[place], 0, 0)) then
         redis.call('ZADD', KEYS[1], deadline, request)
-        redis.call('HSET', KEYS[place], 'so_far', observed)
+        redis.call('SETRANGE', KEYS[place], OBSERVED_AT, struct.pack('<d', tonumber(observed)))
     else
         gone[#gone + 1] = request
     end

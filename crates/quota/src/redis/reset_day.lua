@@ -13,10 +13,9 @@ elseif redis.call('EXISTS', KEYS[2]) == 0 then
     return { 'rebuild' }
 end
 
-local names = fields(ARGV[2])
-local tokens, requests = 0, 0
+local day, tokens, requests = tonumber(ARGV[2]), 0, 0
 for place = 6, #KEYS do
-    local account = load(KEYS[place], names, OF_DAY)
+    local account = load(KEYS[place], day)
     local used, open = account[USED], account[OPEN]
     local settled = max(account[REQUESTS] - open, 0)
     if used > 0 or settled > 0 then
@@ -30,7 +29,7 @@ for place = 6, #KEYS do
     end
 end
 if tokens > 0 or requests > 0 then
-    local user = load(KEYS[5], names, OF_DAY)
+    local user = load(KEYS[5], day)
     user[USED] = max(user[USED] - tokens, 0)
     user[REQUESTS] = max(user[REQUESTS] - requests, 0)
     save(user)

@@ -1,57 +1,51 @@
 -- Restores the lease of a running call that Redis has lost, or its lost extensions. Limits are not checked,
 -- because the call was already admitted.
 --
--- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
---      6 accounts of the day
--- ARGV 1 request, 2 now in ms or empty, 3 lease in ms, 4 debits, 5 tokens reserved, 6 the charge if
+-- KEYS 1 lease, 2 the user's account, 3 the key's account, 4 lease deadlines, 5 accounts of the day
+-- ARGV 1 request, 2 now in ms or empty, 3 lease in ms, 4 debits, 5 day, 6 tokens reserved, 7 the charge if
 --      the gateway dies
 -- Returns restored | there | ended.
 -- A script, because all debits must be restored together; sent again it changes nothing.
 local deadline = clock(ARGV[2]) + ARGV[3]
-local lease = redis.call('HMGET', KEYS[1], 'reserved', 'expected')
-local reserved, expected = lease[1], whole(lease[2])
-if not reserved and redis.call('EXISTS', KEYS[2]) == 1 then
+local lease, user_text, key_text = unpack(redis.call('MGET', unpack(KEYS, 1, 3)))
+if lease and not is_lease(lease) then
     return { 'ended' }
 end
-local debits, user, key = read_debits(ARGV[4], KEYS[3], KEYS[4], WITH_STREAMS)
-if reserved then
-    local more = whole(ARGV[5]) - whole(reserved)
+local debits, day, reserved = cmsgpack.unpack(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local accounts = accounts_of(day, KEYS[2], user_text, KEYS[3], key_text)
+if lease then
+    local stored, expected = decode_lease(lease)
+    local more = reserved - stored
     if more > 0 then
-        local converted = min(expected, more)
-        for _, debit in ipairs(debits) do
-            if debit.what == 'tokens' then
-                debit.account[RESERVED] = debit.account[RESERVED] + more
-                expect(debit.account, -converted)
-            end
-        end
-        redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', expected - converted)
+        local converted = reserve_more(debits, accounts, expected, more)
+        change_lease(KEYS[1], reserved, expected - converted)
     end
-    save(user)
-    save(key)
-    redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
+    save(accounts[1])
+    save(accounts[2])
+    redis.call('ZADD', KEYS[4], 'NX', deadline, ARGV[1])
     return { 'there' }
 end
 -- Like the take, except for the remaining tokens at that time, which are not stored.
-expected = least_of(debits, function(debit)
-    return max(min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
+local expected = least_of(debits, function(debit)
+    return max(min(debit[LIKELY], debit[LIMIT]) - reserved, 0)
 end)
-for _, debit in ipairs(debits) do
-    local account = debit.account
-    if debit.what == 'request' then
+for place = 1, #debits do
+    local debit = debits[place]
+    local account, resource = accounts[debit[OWNER]], debit[RESOURCE]
+    if resource == REQUEST then
         account[REQUESTS] = account[REQUESTS] + 1
         account[OPEN] = account[OPEN] + 1
-    elseif debit.what == 'tokens' then
-        account[RESERVED] = account[RESERVED] + whole(ARGV[5])
+    elseif resource == TOKENS then
+        account[RESERVED] = account[RESERVED] + reserved
         expect(account, expected)
-    elseif debit.what == 'stream' then
+    elseif resource == STREAM then
         account[STREAMS] = account[STREAMS] + 1
     end
 end
-save(user)
-save(key)
-redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', expected, 'debits', ARGV[4],
-    'charge', ARGV[6])
-redis.call('ZADD', KEYS[5], deadline, ARGV[1])
-redis.call('SADD', KEYS[6], KEYS[3], KEYS[4])
-redis.call('PEXPIRE', KEYS[6], ACCOUNT_MS)
+save(accounts[1])
+save(accounts[2])
+redis.call('SET', KEYS[1], encode_lease(reserved, expected, 0, day, ARGV[4], ARGV[7]))
+redis.call('ZADD', KEYS[4], deadline, ARGV[1])
+redis.call('SADD', KEYS[5], KEYS[2], KEYS[3])
+redis.call('PEXPIRE', KEYS[5], ACCOUNT_MS)
 return { 'restored' }

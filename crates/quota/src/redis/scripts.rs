@@ -1,7 +1,7 @@
 //! The scripts, and how they are sent.
 
 use crate::redis::connection::RedisConn;
-use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, ToRedisArgs, Value};
 
 /// Shared parts of the scripts. Each script includes only the parts that it uses, because Redis compiles all functions
 /// of a script on each run.
@@ -9,6 +9,8 @@ const PRELUDE: &str = include_str!("prelude.lua");
 const ACCOUNT: &str = include_str!("account.lua");
 const BUCKET: &str = include_str!("bucket.lua");
 const DEBITS: &str = include_str!("debits.lua");
+const LEASE: &str = include_str!("lease.lua");
+const OLD_LEASE: &str = include_str!("old_lease.lua");
 const LEAST: &str = include_str!("least.lua");
 const RELEASE: &str = include_str!("release.lua");
 
@@ -35,9 +37,11 @@ pub(super) struct Scripts {
     pub correct: Script,
     pub renew_leases: Script,
     pub expired_leases: Script,
+    pub lease_state: Script,
     pub drop_deadline: Script,
     pub restore_lease: Script,
     pub load_accounts: Script,
+    pub day_usage: Script,
     pub partition_state: Script,
     pub restoring: Script,
     pub open_partition: Script,
@@ -49,12 +53,20 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            take: Script::new(TAKES, &[ACCOUNT, BUCKET, DEBITS], include_str!("take.lua")),
-            extend: Script::new(TAKES, &[ACCOUNT, DEBITS, LEAST], include_str!("extend.lua")),
-            settle: Script::new(FREES, &[ACCOUNT, DEBITS, RELEASE], include_str!("settle.lua")),
+            take: Script::new(TAKES, &[ACCOUNT, BUCKET, DEBITS, LEASE], include_str!("take.lua")),
+            extend: Script::new(
+                TAKES,
+                &[ACCOUNT, DEBITS, LEASE, LEAST],
+                include_str!("extend.lua"),
+            ),
+            settle: Script::new(
+                FREES,
+                &[ACCOUNT, DEBITS, LEASE, OLD_LEASE, RELEASE],
+                include_str!("settle.lua"),
+            ),
             rollback_take: Script::new(
                 FREES,
-                &[ACCOUNT, BUCKET, DEBITS, RELEASE],
+                &[ACCOUNT, BUCKET, DEBITS, LEASE, RELEASE],
                 include_str!("rollback_take.lua"),
             ),
             usage_snapshot: Script::new(
@@ -65,14 +77,24 @@ impl Scripts {
             reset_day: Script::new(TAKES, &[ACCOUNT], include_str!("reset_day.lua")),
             correct: Script::new(TAKES, &[ACCOUNT], include_str!("correct.lua")),
             expired_leases: Script::new(READS, &[], include_str!("expired_leases.lua")),
-            drop_deadline: Script::new(FREES, &[], include_str!("drop_deadline.lua")),
-            renew_leases: Script::new(FREES, &[], include_str!("renew_leases.lua")),
+            lease_state: Script::new(
+                READS,
+                &[ACCOUNT, DEBITS, LEASE, OLD_LEASE],
+                include_str!("lease_state.lua"),
+            ),
+            drop_deadline: Script::new(
+                FREES,
+                &[ACCOUNT, DEBITS, LEASE, OLD_LEASE],
+                include_str!("drop_deadline.lua"),
+            ),
+            renew_leases: Script::new(FREES, &[LEASE], include_str!("renew_leases.lua")),
             restore_lease: Script::new(
                 FREES,
-                &[ACCOUNT, DEBITS, LEAST],
+                &[ACCOUNT, DEBITS, LEASE, LEAST],
                 include_str!("restore_lease.lua"),
             ),
             load_accounts: Script::new(FREES, &[ACCOUNT], include_str!("load_accounts.lua")),
+            day_usage: Script::new(READS, &[ACCOUNT], include_str!("day_usage.lua")),
             partition_state: Script::new(READS, &[], include_str!("partition_state.lua")),
             restoring: Script::new(FREES, &[], include_str!("restoring.lua")),
             open_partition: Script::new(FREES, &[], include_str!("open_partition.lua")),
@@ -94,7 +116,7 @@ impl Script {
         &self,
         connection: &RedisConn,
         keys: &[String],
-        arguments: &[String],
+        arguments: &[impl ToRedisArgs + Sync],
     ) -> RedisResult<Vec<Value>> {
         let by_hash = connection.send(&command("EVALSHA", &self.hash, keys, arguments)).await;
         match by_hash {
@@ -106,7 +128,7 @@ impl Script {
     }
 }
 
-fn command(verb: &str, script: &str, keys: &[String], arguments: &[String]) -> Cmd {
+fn command(verb: &str, script: &str, keys: &[String], arguments: &[impl ToRedisArgs]) -> Cmd {
     let mut command = redis::cmd(verb);
     command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
     command

@@ -35,7 +35,7 @@ impl RedisQuota {
         let at = Partition::of(charge.user);
         let keys = [
             at.lease(charge.request),
-            at.tombstone(charge.request),
+            at.old_tombstone(charge.request),
             at.user(charge.user),
             at.key(charge.user, &charge.key),
             at.deadlines(),
@@ -50,7 +50,7 @@ impl RedisQuota {
             u8::from(charge.counted).to_string(),
             to_json(charge),
             milliseconds(tombstone),
-            charge.day.to_string(),
+            codec::day(charge.day).to_string(),
             u8::from(ended_lately(charge, self.skew.redis_time(clock::now()))).to_string(),
             u8::from(is_estimate).to_string(),
             match ended {

@@ -27,20 +27,19 @@ impl RedisQuota {
             at.epoch(),
             at.version(lease.user),
             at.lease(lease.request),
-            at.tombstone(lease.request),
             at.user(lease.user),
             at.key(lease.user, &lease.key),
             at.deadlines(),
             at.accounts(lease.day),
         ];
         let arguments = [
-            lease.request.0.simple().to_string(),
-            lease.version.to_string(),
-            self.script_time(now),
-            milliseconds(self.settings.lease),
+            lease.request.0.simple().to_string().into_bytes(),
+            lease.version.to_string().into_bytes(),
+            self.script_time(now).into_bytes(),
+            milliseconds(self.settings.lease).into_bytes(),
             codec::debits(&claim.debits),
-            lease.day.to_string(),
-            to_json(&abandoned_charge(lease)),
+            codec::day(lease.day).to_string().into_bytes(),
+            to_json(&abandoned_charge(lease)).into_bytes(),
         ];
         let take = &self.client.scripts.take;
         let (done, outcome_unknown) =
@@ -75,7 +74,6 @@ impl RedisQuota {
         let at = Partition::of(lease.user);
         let keys = [
             at.lease(lease.request),
-            at.tombstone(lease.request),
             at.user(lease.user),
             at.key(lease.user, &lease.key),
             at.deadlines(),

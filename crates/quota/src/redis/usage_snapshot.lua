@@ -4,5 +4,5 @@
 -- ARGV 1 day, 2 now in ms or empty
 -- Returns the result of `usage_snapshot` in bucket.lua.
 -- A script, so that the arithmetic of the bucket is written once.
-local names = fields(ARGV[1])
-return { usage_snapshot(load(KEYS[1], names, ALL), load(KEYS[2], names, OF_DAY), clock(ARGV[2])) }
+local day = tonumber(ARGV[1])
+return { usage_snapshot(load(KEYS[1], day), load(KEYS[2], day), clock(ARGV[2])) }

@@ -10,4 +10,5 @@ mod redis_demotion;
 mod redis_bulk_traffic;
 mod redis_data_loss;
 mod redis_rebuild;
+mod redis_layout;
 mod redis_lost_reply;

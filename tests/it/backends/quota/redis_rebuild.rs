@@ -19,7 +19,8 @@ use store::change_notifier::ChangeNotifier;
 
 const PARTS: &str = concat!(
     include_str!("../../../../crates/quota/src/redis/prelude.lua"),
-    include_str!("../../../../crates/quota/src/redis/account.lua")
+    include_str!("../../../../crates/quota/src/redis/account.lua"),
+    include_str!("../../../../crates/quota/src/redis/lease.lua")
 );
 const PARTITION_STATE: &str =
     include_str!("../../../../crates/quota/src/redis/partition_state.lua");
@@ -32,22 +33,31 @@ async fn gateway(redis: &Redis) -> Arc<RedisQuota> {
     gateway_with(redis, Settings { lease: Duration::from_secs(60), ..SETTINGS }).await
 }
 
+fn lease_name(claim: &Claim) -> String {
+    format!("lease:{}", claim.lease.request.0.simple())
+}
+
+/// The day as scripts take it.
+fn number_of_day(day: Day) -> String {
+    day.to_string().replace('-', "")
+}
+
 /// A user of a gateway whose Redis loses what it has.
-struct Lost {
-    redis: Redis,
-    one: Arc<RedisQuota>,
-    caller: Caller,
-    now: Timestamp,
+pub(super) struct Lost {
+    pub(super) redis: Redis,
+    pub(super) one: Arc<RedisQuota>,
+    pub(super) caller: Caller,
+    pub(super) now: Timestamp,
 }
 
 impl Lost {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let redis = Redis::start();
         let one = gateway(&redis).await;
         Self { redis, one, caller: caller(UserId::new(), 0, 0), now: Timestamp::now() }
     }
 
-    fn claim(&self) -> Claim {
+    pub(super) fn claim(&self) -> Claim {
         claim(&self.caller, NEED, self.now)
     }
 
@@ -66,12 +76,12 @@ impl Lost {
     }
 
     /// A name in the user's partition.
-    fn name(&self, rest: &str) -> String {
+    pub(super) fn name(&self, rest: &str) -> String {
         format!("kx:{{{}}}:{rest}", self.caller.user.0.as_bytes()[15] % 64)
     }
 
     fn lease(&self, claim: &Claim) -> String {
-        self.name(&format!("lease:{}", claim.lease.request.0.simple()))
+        self.name(&lease_name(claim))
     }
 
     fn deadline(&self, claim: &Claim) -> String {
@@ -98,10 +108,10 @@ impl Lost {
     }
 
     fn load(&self, epoch: &str, number: &str) -> String {
-        let day = Day::at(self.now, &jiff::tz::TimeZone::UTC).to_string();
+        let day = Day::at(self.now, &jiff::tz::TimeZone::UTC);
         let account = format!("user:{}", self.caller.user.0.simple());
         let names = ["epoch", "settled", &format!("accounts:{day}"), &account];
-        self.run(LOAD_ACCOUNTS, &names, &[&day, epoch, number, "0", "0"])
+        self.run(LOAD_ACCOUNTS, &names, &[&number_of_day(day), epoch, number, "0", "0"])
     }
 
     fn begin(&self, number: &str) -> String {
@@ -219,7 +229,7 @@ async fn counters_that_lost_a_charge_are_rebuilt_from_the_ledger() {
     lost.write(&lost.ids());
     keep_until(&lost.one, "two looks", || async { lost.number("written") == 1 }).await;
     // Redis comes back as it was before the call.
-    let tombstone = format!("ended:{}", charge.request.0.simple());
+    let tombstone = format!("lease:{}", charge.request.0.simple());
     let account = format!("user:{}", charge.user.0.simple());
     for name in [&*tombstone, &account, "settled", "written"] {
         lost.redis.command(&["del", &lost.name(name)]);
@@ -236,11 +246,14 @@ async fn a_partly_lost_lease_is_restored() {
     keep_until(&lost.one, "a look", || async { lost.usage_snapshot().await == (5, 40) }).await;
     // Redis comes back as it was before the latest slice and the charge.
     let (user, key) = (lost.caller.user, &lost.caller.key);
-    let reserved = format!("{}:r", open.lease.day);
+    let day = number_of_day(open.lease.day);
+    let less = "local account = load(KEYS[1], tonumber(ARGV[1])) \
+        account[RESERVED] = account[RESERVED] - 10 \
+        save(account)";
     for account in [format!("user:{}", user.0.simple()), format!("key:{}:{key}", user.0.simple())] {
-        lost.redis.command(&["hincrby", &lost.name(&account), &reserved, "-10"]);
+        lost.run(less, &[&account], &[&day]);
     }
-    lost.redis.command(&["hset", &lost.lease(&open), "reserved", "30"]);
+    lost.run("change_lease(KEYS[1], 30, 0)", &[&lease_name(&open)], &[]);
     lost.redis.command(&["del", &lost.name("settled")]);
     assert_eq!(lost.usage_snapshot().await, (5, 30));
     keep_until(&lost.one, "all is held", || async { lost.usage_snapshot().await == (5, 40) }).await;
@@ -271,7 +284,9 @@ async fn a_lease_whose_charge_cannot_be_read_is_kept() {
     let lease = lost.lease(&open);
     let copy = lost.name("copy");
     lost.redis.command(&["copy", &lease, &copy]);
-    lost.redis.command(&["hset", &lease, "charge", "{\"version\":2}"]);
+    let unreadable = "local reserved, expected, day, debits = decode_lease(redis.call('GET', KEYS[1])) \
+        redis.call('SET', KEYS[1], encode_lease(reserved, expected, 0, day, debits, ARGV[1]))";
+    lost.run(unreadable, &[&lease_name(&open)], &["{\"version\":2}"]);
     for _ in 0..2 {
         other.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
         assert!(!lost.deadline(&open).contains("nil"));
@@ -305,8 +320,9 @@ async fn a_renewal_reports_the_tokens_so_far() {
     let open = lost.open(&lost.one).await;
     open.observed.set(123);
     lost.one.renew().await.unwrap();
-    let told = lost.redis.command(&["hget", &lost.lease(&open), "so_far"]);
-    assert!(told.contains("123"), "{told}");
+    let observed =
+        "local _, _, _, _, observed = decode_lease(redis.call('GET', KEYS[1])) return observed";
+    assert_eq!(lost.run(observed, &[&lease_name(&open)], &[]), "int(123)");
 }
 
 #[tokio::test]
@@ -315,8 +331,7 @@ async fn a_reaper_leaves_a_tombstone_of_its_charge() {
     let open = lost.open(&lost.one).await;
     let reaper = gateway(&lost.redis).await;
     reaper.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
-    let tombstone = lost.name(&format!("ended:{}", open.lease.request.0.simple()));
-    let seconds = lost.redis.command(&["ttl", &tombstone]);
+    let seconds = lost.redis.command(&["ttl", &lost.lease(&open)]);
     let seconds: u64 = seconds.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
     assert!(seconds > 60 * 60, "its gateway may sleep for long, and come back");
     keep_until(&reaper, "a look", || async { true }).await;

@@ -198,7 +198,9 @@ async fn a_counter_that_differs_from_the_ledger_is_corrected() {
     let uuid = user.id.replace('-', "");
     let partition = u8::from_str_radix(&uuid[30..], 16).unwrap() % 64;
     let account = format!("kx:{{{partition}}}:user:{uuid}");
-    cluster.redis.command(&["hset", &account, &format!("{}:u", crate::support::today()), "7"]);
+    // The tokens used on the newest day, the second of its doubles; see account.lua.
+    let wrong = "return redis.call('SETRANGE', KEYS[1], 48, struct.pack('<d', 7))";
+    cluster.redis.command(&["eval", wrong, "1", &account]);
     assert_eq!(one.usage(&user).await["tokens"]["used"], 7);
     // It is looked at again once there was something to write.
     assert_eq!(one.ask(&user, "hi", "").send().await.status, 200);
