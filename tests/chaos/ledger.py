@@ -149,15 +149,15 @@ class LedgerCheck:
         for user, numbers in zip(self.users, self.accounts, strict=True):
             mine, limit = user["id"].removeprefix("user_"), self.limits[user["id"]]
             mine = str(uuid.UUID(mine))
-            for day in set(days(numbers, "u")) | {day for one, day in tokens if one == mine}:
+            for day in set(days(numbers, "used")) | {day for one, day in tokens if one == mine}:
                 sums = tokens[mine, day], requests[mine, day]
-                counted = int(numbers.get(day + ":u", 0)), int(numbers.get(day + ":q", 0))
+                counted = int(numbers.get(day + ":used", 0)), int(numbers.get(day + ":requests", 0))
                 again = self.granted_again(mine, day)
                 if sums[0] - again[0] > limit["tokens"] or sums[1] - again[1] > limit["requests"]:
                     found["a plan overdrawn"].append((mine, user["plan"], sums, limit))
                 if counted != sums:
                     found["counters differ from the ledger"].append((mine, counted, sums))
-            held = {name: n for name, n in numbers.items() if name.endswith((":r", ":o", "s")) and name != "bs"}
+            held = {name: n for name, n in numbers.items() if name.endswith((":reserved", ":open", "streams"))}
             if any(int(n) for n in held.values()):
                 found["something is held for ever"].append((mine, held))
 

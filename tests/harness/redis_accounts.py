@@ -3,6 +3,7 @@
 import json
 import struct
 import uuid
+from datetime import datetime
 
 
 # The first byte of a lease; see crates/quota/src/redis/lease.lua.
@@ -16,26 +17,27 @@ def account(user):
 
 
 def days(numbers, part):
-    """One part of an account (`u`, `r`, `q`, `o`) by day."""
+    """One part of an account (`used`, `reserved`, `requests`, `open`) by day."""
     return {name[: -len(part) - 1]: int(n) for name, n in numbers.items() if name.endswith(":" + part)}
 
 
 async def accounts(redis, users):
     """All numbers of each user, by name; those of a day begin with it."""
     found = await redis.ask_all([("GET", account(user["id"])) for user in users])
-    return [numbers((text or "").encode(errors="surrogateescape")) for text in found]
+    return [decoded((text or "").encode(errors="surrogateescape")) for text in found]
 
 
-def numbers(text):
+def decoded(account):
     """The numbers of an account; its layout is described in crates/quota/src/redis/account.lua."""
-    if not text:
+    if not account:
         return {}
-    named = dict(zip(("s", "bu", "bt", "bc", "bs"), struct.unpack_from("<5d", text), strict=True))
-    for day, *of_day in struct.iter_unpack("<6d", text[40:]):
-        year, month, day = int(day) // 10000, int(day) // 100 % 100, int(day) % 100
-        names = (f"{year:04}-{month:02}-{day:02}:{part}" for part in "ureqo")
-        named |= zip(names, of_day, strict=True)
-    return {name: int(number) for name, number in named.items()}
+    head = ("streams", "units", "filled_at", "capacity", "seconds")
+    numbers = dict(zip(head, struct.unpack_from("<5d", account), strict=True))
+    for date, *of_day in struct.iter_unpack("<6d", account[40:]):
+        day = datetime.strptime(str(int(date)), "%Y%m%d").date()
+        parts = ("used", "reserved", "expected", "requests", "open")
+        numbers |= zip((f"{day}:{part}" for part in parts), of_day, strict=True)
+    return {name: int(number) for name, number in numbers.items()}
 
 
 async def unfinished(cluster, users):
@@ -47,7 +49,7 @@ async def unfinished(cluster, users):
     # All others are tombstones.
     leases = [call for call in calls if call == LEASE]
     spooled = list(cluster.spool.glob("*")) if cluster.spool.exists() else []
-    held = [numbers for numbers in await accounts(cluster.redis, users) if any(days(numbers, "r").values())]
+    held = [numbers for numbers in await accounts(cluster.redis, users) if any(days(numbers, "reserved").values())]
     found = {"leases": len(leases), "charges in outboxes": waiting, "files in the spool": len(spooled),
              "users with tokens held": len(held)}  # fmt: skip
     return ", ".join(f"{number} {what}" for what, number in found.items() if number)

@@ -2,7 +2,7 @@
 
 use super::super::Unavailable;
 use super::super::log::LogSettings;
-use super::projection::{Ledger, SMALL, Setup, soon};
+use super::ledger::{Ledger, SMALL, Setup, soon};
 use super::{FakeDisk, charge, lease};
 use domain::charge::{Lease, Status};
 use futures_util::FutureExt;

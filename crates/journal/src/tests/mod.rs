@@ -1,6 +1,7 @@
 //! The journal over a disk that fails, stalls and forgets when a test says so.
 
 mod format;
+mod ledger;
 mod log;
 mod power;
 mod projection;

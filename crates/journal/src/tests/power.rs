@@ -1,7 +1,7 @@
 //! `durability = "power"`: what was answered is there after a power cut, for any history.
 
 use super::super::log::LogSettings;
-use super::projection::{Ledger, SMALL, Setup, soon};
+use super::ledger::{Ledger, SMALL, Setup, soon};
 use super::{FakeDisk, charge, lease};
 use domain::charge::{Lease, Status};
 use futures_util::future::join_all;

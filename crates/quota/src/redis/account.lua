@@ -6,8 +6,8 @@
 -- expected to use beyond those, requests, open leases. The gateway caps numbers at 2^53, up to which doubles are
 -- exact.
 --
--- A call belongs to one day. A script decodes the numbers of that day, and writes only those: nearly always the first
--- 88 bytes.
+-- A call belongs to one day. A script decodes the numbers of no day and of that one, and writes only those: nearly
+-- always the first 88 bytes.
 
 local USED, RESERVED, EXPECTED, REQUESTS, OPEN = 1, 2, 3, 4, 5
 local STREAMS, UNITS, FILLED_AT, CAPACITY, SECONDS = 6, 7, 8, 9, 10
@@ -27,7 +27,7 @@ local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local encode, decode = struct.pack, struct.unpack
 
 -- Returns the account that an earlier version of the gateway stored as a hash, or '' if there is none. Its fields are
--- those of the days (`2026-11-28:u`) and of the bucket.
+-- those of the days (`2026-11-28:u`) and of the bucket. Such accounts expire a week after the last of those gateways.
 local function old_account(key)
     local flat = redis.call('HGETALL', key)
     if #flat == 0 then
@@ -54,8 +54,8 @@ local function old_account(key)
 end
 
 -- Decodes an account for a day. `text` is the value of its key, or false if that is no string.
-local function account_of(key, text, day)
-    local is_stored = text
+local function decode_account(key, text, day)
+    local is_packed = text and true
     text = text or old_account(key)
     if text == '' then
         return { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, key = key, text = encode(HEAD, 0, 0, 0, 0, 0), day = day, at = NEWEST }
@@ -70,7 +70,7 @@ local function account_of(key, text, day)
     if this == day then
         return {
             used, reserved, expected, requests, open, streams, units, filled_at, capacity, seconds,
-            key = key, text = text, day = day, at = at, has_day = true, is_stored = is_stored
+            key = key, text = text, day = day, at = at, has_day = true, is_packed = is_packed
         }
     end
     if this > day then
@@ -81,7 +81,7 @@ end
 
 -- Reads an account for a day.
 local function load(key, day)
-    return account_of(key, redis.call('MGET', key)[1], day)
+    return decode_account(key, redis.call('MGET', key)[1], day)
 end
 
 -- A bucket that was never used has no time.
@@ -89,21 +89,17 @@ local function has_bucket(account)
     return account[FILLED_AT] > 0
 end
 
--- Returns the account as a string, without days that are too old, unless calls of them are running.
-local function text_of(account)
-    local text, at = account.text, account.at
-    local parts = {
-        encode(HEAD, unpack(account, STREAMS, SECONDS)), string.sub(text, NEWEST, at - 1),
-        encode(DAY, account.day, unpack(account, USED, OPEN)),
-        string.sub(text, account.has_day and at + DAY_BYTES or at),
-    }
-    text = table.concat(parts)
-    local kept = NEWEST + KEPT_DAYS * DAY_BYTES
-    parts = { string.sub(text, 1, kept - 1) }
-    for old = kept, #text, DAY_BYTES do
-        local _, _, reserved, expected = decode(DAY, text, old)
-        if reserved + expected > 0 then
-            parts[#parts + 1] = string.sub(text, old, old + DAY_BYTES - 1)
+-- Encodes the account, without days that are too old: they have no reservation, and are not the day of the call.
+local function encode_account(account)
+    local text, at, day = account.text, account.at, account.day
+    text = encode(HEAD, unpack(account, STREAMS, SECONDS)) .. string.sub(text, NEWEST, at - 1)
+        .. encode(DAY, day, unpack(account, USED, OPEN)) .. string.sub(text, account.has_day and at + DAY_BYTES or at)
+    local old = NEWEST + KEPT_DAYS * DAY_BYTES
+    local parts = { string.sub(text, 1, old - 1) }
+    for start = old, #text, DAY_BYTES do
+        local this, _, reserved, expected = decode(DAY, text, start)
+        if this == day or reserved + expected > 0 then
+            parts[#parts + 1] = string.sub(text, start, start + DAY_BYTES - 1)
         end
     end
     return table.concat(parts)
@@ -112,8 +108,8 @@ end
 -- Writes the account. Returns true if it did not have the day.
 local function save(account)
     local key, at = account.key, account.at
-    if not account.is_stored or not account.has_day then
-        redis.call('SET', key, text_of(account), 'PX', ACCOUNT_MS)
+    if not account.is_packed or not account.has_day then
+        redis.call('SET', key, encode_account(account), 'PX', ACCOUNT_MS)
     elseif at == NEWEST then
         local used, reserved, expected, requests, open, streams, units, filled_at, capacity, seconds = unpack(account)
         redis.call('SETRANGE', key, 0, encode(HEAD_AND_DAY, streams, units, filled_at, capacity, seconds,

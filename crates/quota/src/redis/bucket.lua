@@ -1,4 +1,4 @@
--- The token bucket of an account, with all fields loaded. A request costs 1000 units for each second of the
+-- The token bucket of an account. A request costs 1000 units for each second of the
 -- refill, and each millisecond adds `CAPACITY` units.
 
 local function bucket_cost(account)

@@ -11,6 +11,14 @@ use uuid::Uuid;
 /// Largest number sent to Redis: Lua's numbers are exact up to this.
 const LARGEST: u64 = (1 << 53) - 1;
 
+// The first two numbers of a debit, as `debits.lua` names them.
+const USER: u64 = 1;
+const KEY: u64 = 2;
+const WINDOW: u64 = 1;
+const REQUEST: u64 = 2;
+const TOKENS: u64 = 3;
+const STREAM: u64 = 4;
+
 const INTO_MEMORY: &str = "writing into memory does not fail";
 
 /// Decoded reply of `take.lua`.
@@ -75,9 +83,11 @@ pub(super) enum SettleEnd {
     Alive,
 }
 
-/// A day as scripts take it: a number, such as 20261128.
-pub(super) fn day(Day(date): Day) -> i32 {
-    i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day())
+/// Encodes a day for scripts: as a number, such as 20261128.
+pub(super) fn day(Day(date): Day) -> String {
+    let number =
+        i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day());
+    number.to_string()
 }
 
 /// Encodes debits as arrays of numbers, as `debits.lua` describes them, in MessagePack.
@@ -86,20 +96,20 @@ pub(super) fn debits(debits: &[Debit]) -> Vec<u8> {
     write_array(&mut bytes, debits.len());
     for debit in debits {
         let owner = match debit.scope {
-            Scope::User(_) => 1,
-            Scope::Key(_) => 2,
+            Scope::User(_) => USER,
+            Scope::Key(_) => KEY,
         };
         match &debit.resource {
             Resource::Window(window) => {
                 let [capacity, seconds] = [window.capacity, window.refill_seconds].map(u64::from);
-                write_numbers(&mut bytes, &[owner, 1, capacity, seconds]);
+                write_numbers(&mut bytes, &[owner, WINDOW, capacity, seconds]);
             }
-            Resource::Request { limit, .. } => write_numbers(&mut bytes, &[owner, 2, *limit]),
+            Resource::Request { limit, .. } => write_numbers(&mut bytes, &[owner, REQUEST, *limit]),
             Resource::Tokens { want, least, likely, limit, share, .. } => {
                 let share = share.unwrap_or(0);
-                write_numbers(&mut bytes, &[owner, 3, *limit, *want, *least, share, *likely]);
+                write_numbers(&mut bytes, &[owner, TOKENS, *limit, *want, *least, share, *likely]);
             }
-            Resource::Stream { limit } => write_numbers(&mut bytes, &[owner, 4, *limit]),
+            Resource::Stream { limit } => write_numbers(&mut bytes, &[owner, STREAM, *limit]),
         }
     }
     bytes

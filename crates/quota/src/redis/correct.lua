@@ -20,9 +20,9 @@ for _, name in ipairs({ KEYS[3], KEYS[4] }) do
     end
 end
 -- A gateway that was presumed dead must not replace the corrected charge.
-for _, name in ipairs({ KEYS[2], KEYS[8] }) do
-    local ended = redis.call('GET', name)
-    if ended and string.match(ended, '^reaped:') then
+local ended = redis.call('MGET', KEYS[2], KEYS[8])
+for index, name in ipairs({ KEYS[2], KEYS[8] }) do
+    if ended[index] and string.match(ended[index], '^reaped:') then
         redis.call('SET', name, 'settled', 'PX', ARGV[5])
     end
 end

@@ -25,7 +25,7 @@ impl RedisQuota {
         let arguments = [
             codec::exact(*before).to_string(),
             codec::exact(charge.counted_tokens()).to_string(),
-            codec::day(charge.day).to_string(),
+            codec::day(charge.day),
             // The ledger has a row of the call already.
             outbox::marked_as_repeated(&to_json(charge)),
             milliseconds(REAPED_TOMBSTONE_TTL),

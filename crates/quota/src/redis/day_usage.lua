@@ -3,7 +3,7 @@
 -- KEYS accounts
 -- ARGV 1 day
 -- Returns for each account its tokens and requests, or -1 and -1 if it does not have the day.
--- A script, so that the layout of accounts is known to scripts alone.
+-- A script, so that the layout of accounts is in scripts, and not in the gateway.
 local day, found = tonumber(ARGV[1]), {}
 for place = 1, #KEYS do
     local account = load(KEYS[place], day)

@@ -9,7 +9,7 @@ local WANT, LEAST, SHARE, LIKELY = 4, 5, 6, 7
 
 -- The accounts of a call by the owner of a debit, from the values of their keys.
 local function accounts_of(day, user_key, user_text, key_key, key_text)
-    return { account_of(user_key, user_text, day), account_of(key_key, key_text, day) }
+    return { decode_account(user_key, user_text, day), decode_account(key_key, key_text, day) }
 end
 
 -- Adds tokens that a call is expected to use beyond its reservation.

@@ -4,7 +4,9 @@
 -- ARGV 1 request
 -- Returns there | gone.
 -- A script, because a lease that is restored meanwhile keeps its deadline.
-if is_lease(redis.call('MGET', KEYS[1])[1] or old_lease(KEYS[1])) then
+local text = redis.call('MGET', KEYS[1])[1]
+-- A lease of an earlier version is no string.
+if is_lease(text) or not text and redis.call('EXISTS', KEYS[1]) == 1 then
     return { 'there' }
 end
 redis.call('ZREM', KEYS[2], ARGV[1])

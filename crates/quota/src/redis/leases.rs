@@ -123,7 +123,7 @@ impl RedisQuota {
             Vec::new(),
             milliseconds(self.settings.lease).into_bytes(),
             call.debits.clone(),
-            codec::day(lease.day).to_string().into_bytes(),
+            codec::day(lease.day).into_bytes(),
             codec::exact(lease.reserved).to_string().into_bytes(),
             to_json(&abandoned_charge(lease)).into_bytes(),
         ];

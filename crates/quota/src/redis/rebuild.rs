@@ -229,8 +229,7 @@ impl RedisQuota {
         rows: &[&Used],
     ) -> Result<String, QuotaUnavailable> {
         let mut keys = vec![partition.epoch(), partition.settled(), partition.accounts(day)];
-        let mut arguments =
-            vec![codec::day(day).to_string(), state.epoch.clone(), state.number.to_string()];
+        let mut arguments = vec![codec::day(day), state.epoch.clone(), state.number.to_string()];
         for row in rows {
             keys.push(match &row.key {
                 None => partition.user(row.user),

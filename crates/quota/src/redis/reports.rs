@@ -26,7 +26,7 @@ impl RedisQuota {
         let accounts = self.accounts(partition, day).await?;
         let mut rows = Vec::with_capacity(accounts.len());
         for some in accounts.chunks(ACCOUNTS_BATCH) {
-            let arguments = [codec::day(day).to_string()];
+            let arguments = [codec::day(day)];
             let script = &self.client.scripts.day_usage;
             let reply = self.client.run_bulk(script, some, &arguments).await?;
             let used = codec::day_usage(&reply)?.into_iter().zip(some);

@@ -12,7 +12,7 @@ impl RedisQuota {
         let mut keys =
             vec![at.reset(reset.id), at.epoch(), at.outbox(), at.settled(), at.user(reset.user)];
         keys.extend(reset.keys.iter().map(|key| at.key(reset.user, key)));
-        let mut arguments = vec![milliseconds(TOMBSTONE_TTL), codec::day(reset.day).to_string()];
+        let mut arguments = vec![milliseconds(TOMBSTONE_TTL), codec::day(reset.day)];
         arguments.extend(reset.keys.iter().map(|key| unnumbered(reset, key)));
         let script = &self.client.scripts.reset_day;
         let reply = self.client.run(RedisOp::Reset, script, &keys, &arguments).await?;

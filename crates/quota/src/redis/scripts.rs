@@ -79,14 +79,10 @@ impl Scripts {
             expired_leases: Script::new(READS, &[], include_str!("expired_leases.lua")),
             lease_state: Script::new(
                 READS,
-                &[ACCOUNT, DEBITS, LEASE, OLD_LEASE],
+                &[DEBITS, LEASE, OLD_LEASE],
                 include_str!("lease_state.lua"),
             ),
-            drop_deadline: Script::new(
-                FREES,
-                &[ACCOUNT, DEBITS, LEASE, OLD_LEASE],
-                include_str!("drop_deadline.lua"),
-            ),
+            drop_deadline: Script::new(FREES, &[LEASE], include_str!("drop_deadline.lua")),
             renew_leases: Script::new(FREES, &[LEASE], include_str!("renew_leases.lua")),
             restore_lease: Script::new(
                 FREES,

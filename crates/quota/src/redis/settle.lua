@@ -11,10 +11,14 @@
 -- A script, because accounts and charge must change together; sent again it changes nothing.
 local is_estimate, reaping = ARGV[8] == '1', ARGV[9] ~= ''
 local used, counted = whole(ARGV[2]), ARGV[3] == '1'
-local known, user_text, key_text, number, epoch =
+local known, user_text, key_text, last_number, epoch =
     unpack(redis.call('MGET', KEYS[1], KEYS[3], KEYS[4], KEYS[7], KEYS[8]))
-local lease, ended = is_lease(known) and known, known
-if not known then
+local lease, ended = nil, nil
+if is_lease(known) then
+    lease = known
+elseif known then
+    ended = known
+else
     lease = old_lease(KEYS[1])
     ended = redis.call('GET', KEYS[2])
 end
@@ -60,7 +64,7 @@ if estimate and not is_estimate then
     charge_accounts(used - whole(estimate), counted and 0 or -1)
     return settled(0)
 elseif ended and (is_estimate or ended ~= 'withdrawn') then
-    return { 'again', whole(number), epoch or '' }
+    return { 'again', whole(last_number), epoch or '' }
 end
 
 -- Redis lost the lease, and its part of the accounts. Without an epoch a rebuild restores that part from the

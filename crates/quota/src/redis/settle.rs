@@ -50,7 +50,7 @@ impl RedisQuota {
             u8::from(charge.counted).to_string(),
             to_json(charge),
             milliseconds(tombstone),
-            codec::day(charge.day).to_string(),
+            codec::day(charge.day),
             u8::from(ended_lately(charge, self.skew.redis_time(clock::now()))).to_string(),
             u8::from(is_estimate).to_string(),
             match ended {

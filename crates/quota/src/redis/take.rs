@@ -38,7 +38,7 @@ impl RedisQuota {
             self.script_time(now).into_bytes(),
             milliseconds(self.settings.lease).into_bytes(),
             codec::debits(&claim.debits),
-            codec::day(lease.day).to_string().into_bytes(),
+            codec::day(lease.day).into_bytes(),
             to_json(&abandoned_charge(lease)).into_bytes(),
         ];
         let take = &self.client.scripts.take;

@@ -66,19 +66,22 @@ macro_rules! each_day {
     };
 }
 
-/// The daily rollup of the days in [`days`] (`$1`), of users above `$2` up to `$3`: day by day, each by the key, and
+/// The daily rollup of the days in [`days`] (`$1`), of users above `$2` up to `$last_user`: day by day, each by the key, and
 /// only the columns that reports need. The `offset` keeps the planner from reading all days of all these users in one
 /// go.
 macro_rules! usage_of_days {
-    () => {
-        " from unnest($1::text[]::date[]) as days (value)
-         cross join lateral (
-             select user_id, model, requests, calls, failed, prompt, cached, completion, reasoning,
-                    cost_micro_dollars
-             from usage_daily
-             where day = days.value and user_id > $2 and user_id <= $3
-             offset 0
-         ) as usage_daily"
+    ($last_user:literal) => {
+        concat!(
+            " from unnest($1::text[]::date[]) as days (value)
+             cross join lateral (
+                 select user_id, model, requests, calls, failed, prompt, cached, completion, reasoning,
+                        cost_micro_dollars
+                 from usage_daily
+                 where day = days.value and user_id > $2 and user_id <= ",
+            $last_user,
+            " offset 0
+             ) as usage_daily"
+        )
     };
 }
 

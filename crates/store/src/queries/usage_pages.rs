@@ -18,24 +18,36 @@ use jiff::ToSpan;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The last user of the next range after `$2`: the lowest id that has `$3` users or rows between `$2` and it on one of
-/// the days in `$1`.
-macro_rules! end_of_range {
-    ($select_users:literal) => {
+/// The rows of the next range: of the users after `$2` up to the lowest id that has `$3` users or rows between `$2` and it
+/// on one of the days in `$1`; up to `$4` if no day has so many. Each row has the end of the range, null if it is the
+/// last one.
+macro_rules! next_range {
+    ($select_users:literal, $model:literal, $group:literal) => {
         concat!(
-            "select (
-                 ",
+            "with bound as (
+                 select (
+                     ",
             $select_users,
             "
-                 from usage_daily
-                 where day = days.value and user_id > $2
-                 order by user_id
-                 limit 1 offset $3
-             ) as last_user
-             from ",
+                     from usage_daily
+                     where day = days.value and user_id > $2
+                     order by user_id
+                     limit 1 offset $3
+                 ) as last_user
+                 from ",
             each_day!("$1"),
             " order by last_user nulls last
-             limit 1"
+                 limit 1
+             )
+             select (select last_user from bound) as range_end, user_id, ",
+            $model,
+            " as model, ",
+            sums!(),
+            usage_of_days!("coalesce((select last_user from bound), $4)"),
+            " group by ",
+            $group,
+            " order by ",
+            $group
         )
     };
 }
@@ -55,7 +67,8 @@ impl UsagePage<'_> {
     pub(super) async fn read(&self, store: &Backend) -> Result<Vec<UserUsage>, StoreError> {
         let mut tx = dialect::begin_report(store).await?;
         let page = self.rows(&mut tx).await?;
-        tx.commit().await?;
+        // It has only read: the page need not wait for a commit.
+        drop(tx);
         with_accounts(store, page).await
     }
 
@@ -65,9 +78,13 @@ impl UsagePage<'_> {
         let mut page = self.rest_of_user(tx, &days).await?;
         let mut start = self.after.map_or(Uuid::nil(), |after| after.user.0);
         while page.len() < limit {
-            let end = self.end_of_range(tx, &days, start).await?;
-            let range = (start, end.unwrap_or(Uuid::max()));
-            page.extend(self.of_range(tx, &days, range, None).await?);
+            let range = self.next_range(tx, &days, start).await?;
+            let end = range.last().and_then(|row| row.range_end);
+            for RangeRow { row, .. } in range {
+                page.push(UserUsage::try_from(row)?);
+            }
+            // Resets leave rows without a call.
+            page.retain(|row| row.sums.calls > 0);
             let Some(end) = end else { break };
             start = end;
         }
@@ -85,70 +102,48 @@ impl UsagePage<'_> {
         let Some(UsagePosition { user, model: Some(model) }) = position else {
             return Ok(Vec::new());
         };
-        let before = Uuid::from_u128(user.0.as_u128().saturating_sub(1));
-        self.of_range(tx, days, (before, user.0), Some(model)).await
+        let rows: Vec<UserUsageRow> = sqlx::query_as(concat!(
+            "select user_id, model, ",
+            sums!(),
+            usage_of_days!("$3"),
+            " where model > $4
+             group by user_id, model
+             having sum(calls) > 0
+             order by model
+             limit $5"
+        ))
+        .bind(dialect::days(days.to_vec()))
+        .bind(Uuid::from_u128(user.0.as_u128().saturating_sub(1)))
+        .bind(user.0)
+        .bind(model)
+        .bind(i64::from(self.limit))
+        .fetch_all(tx)
+        .await?;
+        rows.into_iter().map(UserUsage::try_from).collect()
     }
 
-    /// The last user of the range that begins after `start`; `None` if no day has so many after it.
-    async fn end_of_range(
+    /// The rows of the users after `start` up to the end of the next range. A range without rows is the last one.
+    async fn next_range(
         &self,
         tx: &mut Connection,
         days: &[String],
         start: Uuid,
-    ) -> Result<Option<Uuid>, StoreError> {
+    ) -> Result<Vec<RangeRow>, StoreError> {
         let statement = match self.grouping {
             // A user may have several rows on a day.
-            Grouping::User => end_of_range!("select distinct user_id"),
-            Grouping::UserAndModel => end_of_range!("select user_id"),
+            Grouping::User => {
+                next_range!("select distinct user_id", "cast(null as text)", "user_id")
+            }
+            Grouping::UserAndModel => next_range!("select user_id", "model", "user_id, model"),
         };
-        let end: Option<Option<Uuid>> = sqlx::query_scalar(statement)
+        let rows = sqlx::query_as(statement)
             .bind(dialect::days(days.to_vec()))
             .bind(start)
             .bind(i64::from(self.limit.saturating_sub(1)))
-            .fetch_optional(tx)
-            .await?;
-        Ok(end.flatten())
-    }
-
-    /// The rows of users above the first id up to the second; of models after `after_model`.
-    async fn of_range(
-        &self,
-        tx: &mut Connection,
-        days: &[String],
-        (above, upto): (Uuid, Uuid),
-        after_model: Option<&str>,
-    ) -> Result<Vec<UserUsage>, StoreError> {
-        let statement = match self.grouping {
-            Grouping::User => concat!(
-                "select user_id, cast(null as text) as model, ",
-                sums!(),
-                usage_of_days!(),
-                " where ($4 is null or model > $4)
-                 group by user_id
-                 having sum(calls) > 0
-                 order by user_id
-                 limit $5"
-            ),
-            Grouping::UserAndModel => concat!(
-                "select user_id, model, ",
-                sums!(),
-                usage_of_days!(),
-                " where ($4 is null or model > $4)
-                 group by user_id, model
-                 having sum(calls) > 0
-                 order by user_id, model
-                 limit $5"
-            ),
-        };
-        let rows: Vec<UserUsageRow> = sqlx::query_as(statement)
-            .bind(dialect::days(days.to_vec()))
-            .bind(above)
-            .bind(upto)
-            .bind(after_model)
-            .bind(i64::from(self.limit))
+            .bind(Uuid::max())
             .fetch_all(tx)
             .await?;
-        rows.into_iter().map(UserUsage::try_from).collect()
+        Ok(rows)
     }
 
     /// Every day of the period: each is a place in the index.
@@ -157,6 +152,14 @@ impl UsagePage<'_> {
         let days = from.0.series(1.day()).take_while(|day| *day <= to.0);
         days.map(|day| Day(day).to_string()).collect()
     }
+}
+
+/// A row of a range, with the end of the range.
+#[derive(sqlx_macros::FromRow)]
+struct RangeRow {
+    range_end: Option<Uuid>,
+    #[sqlx(flatten)]
+    row: UserUsageRow,
 }
 
 async fn with_accounts(

@@ -65,14 +65,17 @@ macro_rules! each_day {
     };
 }
 
-/// The daily rollup of the days in [`days`] (`$1`), of users above `$2` up to `$3`: day by day, each by the key.
+/// The daily rollup of the days in [`days`] (`$1`), of users above `$2` up to `$last_user`: day by day, each by the key.
 macro_rules! usage_of_days {
-    () => {
-        " from json_each($1) as days
-         cross join usage_daily
-             on usage_daily.day = days.value
-            and usage_daily.user_id > $2
-            and usage_daily.user_id <= $3"
+    ($last_user:literal) => {
+        concat!(
+            " from json_each($1) as days
+             cross join usage_daily
+                 on usage_daily.day = days.value
+                and usage_daily.user_id > $2
+                and usage_daily.user_id <= ",
+            $last_user
+        )
     };
 }
 

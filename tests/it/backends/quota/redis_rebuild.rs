@@ -29,16 +29,19 @@ const OPEN_PARTITION: &str = include_str!("../../../../crates/quota/src/redis/op
 const RESTORING: &str = include_str!("../../../../crates/quota/src/redis/restoring.lua");
 const ACK_OUTBOX: &str = include_str!("../../../../crates/quota/src/redis/ack_outbox.lua");
 
+/// A time at which every lease has expired, in ms.
+pub(super) const LONG_AFTER: Option<i64> = Some(i64::MAX / 1_000_000);
+
 async fn gateway(redis: &Redis) -> Arc<RedisQuota> {
     gateway_with(redis, Settings { lease: Duration::from_secs(60), ..SETTINGS }).await
 }
 
-fn lease_name(claim: &Claim) -> String {
+pub(super) fn lease_name(claim: &Claim) -> String {
     format!("lease:{}", claim.lease.request.0.simple())
 }
 
 /// The day as scripts take it.
-fn number_of_day(day: Day) -> String {
+pub(super) fn number_of_day(day: Day) -> String {
     day.to_string().replace('-', "")
 }
 
@@ -89,7 +92,7 @@ impl Lost {
         self.redis.command(&["zscore", &self.name("deadlines"), &request])
     }
 
-    fn run(&self, script: &str, names: &[&str], arguments: &[&str]) -> String {
+    pub(super) fn run(&self, script: &str, names: &[&str], arguments: &[&str]) -> String {
         let text = format!("#!lua\n{PARTS}\n{script}");
         let names: Vec<String> = names.iter().map(|name| self.name(name)).collect();
         let count = names.len().to_string();
@@ -288,13 +291,13 @@ async fn a_lease_whose_charge_cannot_be_read_is_kept() {
         redis.call('SET', KEYS[1], encode_lease(reserved, expected, 0, day, debits, ARGV[1]))";
     lost.run(unreadable, &[&lease_name(&open)], &["{\"version\":2}"]);
     for _ in 0..2 {
-        other.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
+        other.reap(LONG_AFTER).await.unwrap();
         assert!(!lost.deadline(&open).contains("nil"));
         assert_eq!(lost.usage_snapshot().await, (0, 30));
     }
     // Another version of the gateway can read it.
     lost.redis.command(&["rename", &copy, &lease]);
-    gateway(&lost.redis).await.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
+    gateway(&lost.redis).await.reap(LONG_AFTER).await.unwrap();
     assert_eq!(lost.usage_snapshot().await, (30, 0));
 }
 
@@ -310,7 +313,7 @@ async fn a_deadline_exists_exactly_as_long_as_its_lease() {
     assert!(!lost.deadline(&open).contains("nil"));
     // Without a lease it goes.
     lost.redis.command(&["del", &lost.lease(&open)]);
-    other.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
+    other.reap(LONG_AFTER).await.unwrap();
     assert!(lost.deadline(&open).contains("nil"));
 }
 
@@ -330,7 +333,7 @@ async fn a_reaper_leaves_a_tombstone_of_its_charge() {
     let lost = Lost::new().await;
     let open = lost.open(&lost.one).await;
     let reaper = gateway(&lost.redis).await;
-    reaper.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
+    reaper.reap(LONG_AFTER).await.unwrap();
     let seconds = lost.redis.command(&["ttl", &lost.lease(&open)]);
     let seconds: u64 = seconds.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
     assert!(seconds > 60 * 60, "its gateway may sleep for long, and come back");
@@ -348,7 +351,7 @@ async fn a_call_that_resumes_after_being_reaped_is_not_reaped_again() {
     let lost = Lost::new().await;
     let open = lost.open(&lost.one).await;
     let reaper = gateway(&lost.redis).await;
-    reaper.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
+    reaper.reap(LONG_AFTER).await.unwrap();
     keep_until(&reaper, "a look", || async { true }).await;
     lost.redis.command(&["flushall"]);
     lost.one.renew().await.unwrap();
