@@ -1,5 +1,5 @@
--- Debits of a call on the accounts of its user and its key: arrays, as encoded by `debits` in
--- crates/quota/src/redis/codec.rs, in MessagePack. The first two numbers are the owner and the resource; of a window follow its
+-- Debits of a call on the accounts of its user and its key: arrays in MessagePack, as encoded by `debits` in
+-- crates/quota/src/redis/codec.rs. The first two numbers are the owner and the resource; of a window follow its
 -- capacity and the seconds to refill, of all others the limit, and of tokens four more.
 
 local OWNER, RESOURCE, LIMIT = 1, 2, 3

@@ -1,11 +1,11 @@
 -- The lease of a running call, and the tombstone that replaces it, so that a repeated command changes nothing.
 --
--- A lease is a string: a byte by which it is recognized; four doubles (tokens reserved, tokens that the call is expected
--- to use beyond those, tokens observed so far, the day as a number); the length of the debits; the debits; and
--- the charge if the gateway dies, as JSON. A tombstone is `settled`, `reaped:TOKENS` or `withdrawn`.
+-- A lease is a string: a byte by which it is recognized; four doubles (tokens reserved, tokens that the call is
+-- expected to use beyond those, tokens observed so far, the day as a number); the length of the debits; the debits;
+-- and the charge if the gateway dies, as JSON. A tombstone is `settled`, `reaped:TOKENS` or `withdrawn`.
 --
--- Leases and tombstones of earlier versions may be met by scripts that end calls of other gateways: settle, lease_state,
--- drop_deadline and correct. A gateway takes, extends, renews, restores and rolls back its own calls only.
+-- Leases and tombstones of earlier versions may be met by scripts that end calls of other gateways: settle,
+-- lease_state, drop_deadline and correct. A gateway takes, extends, renews, restores and rolls back its own calls only.
 
 local LEASE, LEASE_TAG, LEASE_BYTES = '<BddddI4', 1, 37
 -- Where the numbers begin, counted from 0.

@@ -1,6 +1,6 @@
 -- Returns a lease that an earlier version of the gateway stored as a hash, as a string; nil if there is none. Its
--- debits are lines of words: owner (`u` or `k`), resource, and its numbers. There is none any more once the longest call
--- of those gateways has ended, or their leases have expired.
+-- debits are lines of words: owner (`u` or `k`), resource, and its numbers. There is none any more once the longest
+-- call of those gateways has ended, or their leases have expired.
 local function old_lease(key)
     local found = redis.call('HMGET', key, 'reserved', 'expected', 'so_far', 'debits', 'charge')
     if not found[1] then
