@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 use wire::request::Request;
 
 /// How long the end of a response waits for its charge to be durable. After that the response ends anyway: the charge stays in
-/// memory and is written when the disk works again. A response whose own task writes the journal waits for that write.
+/// memory and is written when the disk works again. If the response's own task writes the journal,
+/// it waits for that write.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An admitted call. It is consumed by [`Reservation::settle`]; if it is dropped instead, it charges all that it
