@@ -150,6 +150,9 @@ class LedgerCheck:
         if entry["finished"]:
             left = row["status"] == "cut_by_client"
             return f"{'left and drained' if left else 'ended by itself'}, {entry['surface']} {shape}", EQUAL
+        if row["status"] == "failed":
+            # The upstream broke off before any output. The caller gets an error and is not charged, as docs/errors.md says.
+            return f"failed before any output, {shape}", NOTHING
         # A gateway that waits for a silent upstream no longer hangs up on it.
         by_caller = entry["aborted_by_client"] and "stall" not in (entry["fault"] or "")
         who = "the caller" if by_caller else "the upstream"
