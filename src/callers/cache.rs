@@ -32,7 +32,7 @@ pub struct CallerCache {
     requires_verified_email: bool,
     records: Cache<KeyId, Found>,
     index: Mutex<Index>,
-    /// True if it was asked since the last [`was_asked`](Self::was_asked).
+    /// True if a key was looked up since the last [`was_asked`](Self::was_asked).
     asked: AtomicBool,
 }
 

@@ -8,6 +8,8 @@ from datetime import datetime
 
 # The first byte of a lease; see crates/quota/src/redis/lease.lua.
 LEASE = "\x01"
+# The numbers of a day in an account.
+PARTS = ("used", "reserved", "expected", "requests", "open")
 
 
 def account(user):
@@ -17,7 +19,8 @@ def account(user):
 
 
 def days(numbers, part):
-    """One part of an account (`used`, `reserved`, `requests`, `open`) by day."""
+    """One of `PARTS` of an account, by day."""
+    assert part in PARTS, part
     return {name[: -len(part) - 1]: int(n) for name, n in numbers.items() if name.endswith(":" + part)}
 
 
@@ -35,8 +38,7 @@ def decoded(account):
     numbers = dict(zip(head, struct.unpack_from("<5d", account), strict=True))
     for date, *of_day in struct.iter_unpack("<6d", account[40:]):
         day = datetime.strptime(str(int(date)), "%Y%m%d").date()
-        parts = ("used", "reserved", "expected", "requests", "open")
-        numbers |= zip((f"{day}:{part}" for part in parts), of_day, strict=True)
+        numbers |= zip((f"{day}:{part}" for part in PARTS), of_day, strict=True)
     return {name: int(number) for name, number in numbers.items()}
 
 
@@ -49,9 +51,9 @@ async def unfinished(cluster, users):
     # All others are tombstones.
     leases = [call for call in calls if call == LEASE]
     spooled = list(cluster.spool.glob("*")) if cluster.spool.exists() else []
-    held = [numbers for numbers in await accounts(cluster.redis, users) if any(days(numbers, "reserved").values())]
+    reserved = [numbers for numbers in await accounts(cluster.redis, users) if any(days(numbers, "reserved").values())]
     found = {"leases": len(leases), "charges in outboxes": waiting, "files in the spool": len(spooled),
-             "users with tokens held": len(held)}  # fmt: skip
+             "users with reserved tokens": len(reserved)}  # fmt: skip
     return ", ".join(f"{number} {what}" for what, number in found.items() if number)
 
 

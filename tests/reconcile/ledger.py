@@ -150,8 +150,9 @@ class LedgerCheck:
         if entry["finished"]:
             left = row["status"] == "cut_by_client"
             return f"{'left and drained' if left else 'ended by itself'}, {entry['surface']} {shape}", EQUAL
-        if row["status"] == "failed":
-            # The upstream broke off before any output. The caller gets an error and is not charged, as docs/errors.md says.
+        if row["status"] == "failed" and not (entry["stream"] and entry["produced"]):
+            # The upstream reported an error before any output, or broke off inside a response that is not streamed. The
+            # caller gets an error and is not charged: docs/errors.md.
             return f"failed before any output, {shape}", NOTHING
         # A gateway that waits for a silent upstream no longer hangs up on it.
         by_caller = entry["aborted_by_client"] and "stall" not in (entry["fault"] or "")
@@ -184,8 +185,8 @@ class LedgerCheck:
             sums[row["user"], row["day"]] += row["tokens"]
             requests[row["user"], row["day"]] += row["counted"]
         for (user, plan), numbers in zip(self.users.items(), self.accounts, strict=True):
-            for day in days(numbers, "u"):
-                counted = int(numbers.get(day + ":u", 0)), int(numbers.get(day + ":q", 0))
+            for day in set(days(numbers, "used")) | {day for one, day in sums if one == user}:
+                counted = numbers.get(f"{day}:used", 0), numbers.get(f"{day}:requests", 0)
                 if counted != (sums[user, day], requests[user, day]):
                     found = user, plan["plan"], counted, (sums[user, day], requests[user, day])
                     self.violations["counters differ from the ledger"].append(found)

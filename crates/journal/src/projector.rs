@@ -118,7 +118,7 @@ impl Projector {
             match written {
                 Ok(()) if stopped_at.is_some() => return,
                 Ok(()) => {
-                    // Otherwise the round ended before the log did, and what is left may be the last for long.
+                    // Otherwise entries remain, and no further one may arrive to wake the projector.
                     if self.log.backlog_bytes() == 0 {
                         stop.run_until_cancelled(self.log.arrived.notified()).await;
                     }
@@ -150,14 +150,20 @@ impl Projector {
     /// Writes the log as it is now to the ledger. Entries that arrive during the last batch wait for the next round: they would
     /// make a small batch, and each batch has a fixed cost.
     async fn write_round(&mut self) -> Result<(), JournalError> {
-        while self.write_next().await? == Progress::Behind {}
-        Ok(())
+        loop {
+            match self.write_next().await? {
+                Progress::Behind => {}
+                // The step at the end of the log ends the outage; no further entry may arrive to start another round.
+                Progress::WroteLatest if self.outage.is_some() => {}
+                Progress::WroteLatest | Progress::AtEnd => return Ok(()),
+            }
+        }
     }
 
     /// Writes the next batch to the ledger.
     async fn write_next(&mut self) -> Result<Progress, JournalError> {
         let Some(Batch { entries, end, is_latest }) = self.next()? else {
-            // If the last step failed after its batch, nothing else retries the rest of it.
+            // If the last step failed after its batch, nothing else deletes the segments and ends the outage.
             if self.outage.is_some() {
                 self.delete_segments().await?;
                 self.recovered();
@@ -266,7 +272,7 @@ impl Projector {
         let Some(current) = segments.get(index).filter(|_| index > 0) else { return Ok(()) };
         self.store.write_batch(&[], Some(self.position(self.at))).await?;
         if let Err(error) = self.log.delete_before(current.base) {
-            tracing::warn!(%error, "failed to delete a journal segment, retrying later");
+            tracing::warn!(%error, "failed to delete a journal segment, retrying with the next batch");
         }
         Ok(())
     }

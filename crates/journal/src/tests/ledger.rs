@@ -31,11 +31,11 @@ pub(super) struct LedgerState {
     pub(super) dead_lettered: usize,
     pub(super) is_away: bool,
     pub(super) is_superseded: bool,
-    /// A charge that it never takes.
+    /// A charge that it always rejects.
     pub(super) bad: Option<RequestId>,
     /// True if batches wait until the test releases them.
-    pub(super) holds: bool,
-    pub(super) held: Vec<(Vec<Entry>, Option<JournalPosition>, Answer<()>)>,
+    pub(super) is_paused: bool,
+    pub(super) pending: Vec<(Vec<Entry>, Option<JournalPosition>, Answer<()>)>,
 }
 
 impl Ledger {
@@ -58,8 +58,8 @@ impl Ledger {
     fn answer(&self, query: Query) {
         let mut state = self.state();
         match query {
-            Query::Journal(batch, position, answer) if state.holds => {
-                state.held.push((batch, position, answer));
+            Query::Journal(batch, position, answer) if state.is_paused => {
+                state.pending.push((batch, position, answer));
             }
             Query::Journal(batch, position, answer) => {
                 let _ = answer.send(state.write(batch, position));
@@ -83,8 +83,8 @@ impl Ledger {
     /// Writes the one batch that waits. Returns the number of its entries.
     pub(super) fn release(&self) -> usize {
         let mut state = self.state();
-        let (batch, position, answer) = state.held.pop().expect("no batch waits");
-        assert!(state.held.is_empty(), "there is one batch at a time");
+        let (batch, position, answer) = state.pending.pop().expect("no batch waits");
+        assert!(state.pending.is_empty(), "there is one batch at a time");
         let count = batch.len();
         let _ = answer.send(state.write(batch, position));
         count

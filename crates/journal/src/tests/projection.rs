@@ -43,8 +43,8 @@ async fn what_was_journaled_is_in_the_ledger_once_and_old_segments_go() {
 async fn entries_that_arrive_during_a_batch_wait_for_those_of_the_next_interval() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.state().holds = true;
-    let waits = || !ledger.state().held.is_empty();
+    ledger.state().is_paused = true;
+    let waits = || !ledger.state().pending.is_empty();
     setup.call(1).await;
     soon("the first batch waits", waits).await;
     setup.call(2).await;
@@ -55,7 +55,7 @@ async fn entries_that_arrive_during_a_batch_wait_for_those_of_the_next_interval(
     setup.call(3).await;
     soon("the second batch waits", waits).await;
     assert_eq!(ledger.release(), 2);
-    ledger.state().holds = false;
+    ledger.state().is_paused = false;
     setup.end().await;
     assert_eq!(ledger.state().rows.len(), 3);
 }
@@ -64,19 +64,19 @@ async fn entries_that_arrive_during_a_batch_wait_for_those_of_the_next_interval(
 async fn segments_that_could_not_be_deleted_after_a_batch_are_deleted_without_another_one() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.state().holds = true;
+    ledger.state().is_paused = true;
     for tokens in 0..60 {
         setup.call(tokens).await;
     }
     assert!(disk.names().len() > 3);
     // Every batch is written, and no position after it.
     while setup.journal.shared.log.backlog_bytes() > 0 {
-        soon("a batch waits", || !ledger.state().held.is_empty()).await;
-        let position_only = ledger.state().held[0].0.is_empty();
+        soon("a batch waits", || !ledger.state().pending.is_empty()).await;
+        let position_only = ledger.state().pending[0].0.is_empty();
         ledger.state().is_away = position_only;
         ledger.release();
     }
-    (ledger.state().is_away, ledger.state().holds) = (false, false);
+    (ledger.state().is_away, ledger.state().is_paused) = (false, false);
     soon("old segments are deleted", || disk.names().len() == 1).await;
     setup.end().await;
 }

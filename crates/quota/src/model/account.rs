@@ -35,18 +35,20 @@ impl Account {
         self.days.iter().find(|(d, _)| *d == day).map(|(_, tally)| *tally).unwrap_or_default()
     }
 
-    /// Returns the day's tally, which is created if it is new. The newest days stay: a plan's time zone may
-    /// change, and the ledger may report a few. Older ones without a reservation are dropped, so that an
+    /// Returns the day's tally, which is created if it is new. That day and the newest ones stay: a plan's time zone
+    /// may change, and the ledger may report a few. Older ones without a reservation are dropped, so that an
     /// account does not grow with uptime.
     pub(super) fn day_mut(&mut self, day: Day) -> &mut Tally {
         const DAYS_KEPT: usize = 5;
         let is_new = self.days.iter().all(|(d, _)| *d != day);
-        if is_new && self.days.len() >= DAYS_KEPT {
+        self.day_to_restore(day);
+        if is_new && self.days.len() > DAYS_KEPT {
             self.days.sort_unstable_by_key(|(d, _)| std::cmp::Reverse(*d));
             let mut position = 0;
-            self.days.retain(|(_, tally)| {
+            self.days.retain(|(d, tally)| {
                 position += 1;
-                position < DAYS_KEPT || tally.tokens_reserved > 0 || tally.tokens_expected > 0
+                let is_reserved = tally.tokens_reserved > 0 || tally.tokens_expected > 0;
+                position <= DAYS_KEPT || *d == day || is_reserved
             });
         }
         self.day_to_restore(day)

@@ -6,8 +6,8 @@
 -- expected to use beyond those, requests, open leases. The gateway caps numbers at 2^53, up to which doubles are
 -- exact.
 --
--- A call belongs to one day. A script decodes the numbers of no day and of that one, and writes only those: nearly
--- always the first 88 bytes.
+-- A call belongs to one day. A script decodes the head and that day, and writes only those: nearly always the first
+-- 88 bytes.
 
 local USED, RESERVED, EXPECTED, REQUESTS, OPEN = 1, 2, 3, 4, 5
 local STREAMS, UNITS, FILLED_AT, CAPACITY, SECONDS = 6, 7, 8, 9, 10
@@ -27,7 +27,7 @@ local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local encode, decode = struct.pack, struct.unpack
 
 -- Returns the account that an earlier version of the gateway stored as a hash, or '' if there is none. Its fields are
--- those of the days (`2026-11-28:u`) and of the bucket. Such accounts expire a week after the last of those gateways.
+-- those of the days (`2026-11-28:u`) and of the bucket. Such accounts expire a week after those gateways last wrote them.
 local function old_account(key)
     local flat = redis.call('HGETALL', key)
     if #flat == 0 then

@@ -57,8 +57,8 @@ impl Partition {
         self.name(&format!("lease:{}", request.0.simple()))
     }
 
-    /// Tombstone of a call that ended while earlier versions of the gateway ran; it lives for at most a day. Only
-    /// scripts that end calls of other gateways look for it.
+    /// Tombstone of a call that ended while earlier versions of the gateway ran. It expires within a day of its last
+    /// change.
     #[must_use]
     pub fn old_tombstone(self, request: RequestId) -> String {
         self.name(&format!("ended:{}", request.0.simple()))

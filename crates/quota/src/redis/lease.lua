@@ -4,8 +4,8 @@
 -- expected to use beyond those, tokens observed so far, the day as a number); the length of the debits; the debits;
 -- and the charge if the gateway dies, as JSON. A tombstone is `settled`, `reaped:TOKENS` or `withdrawn`.
 --
--- Leases and tombstones of earlier versions may be met by scripts that end calls of other gateways: settle,
--- lease_state, drop_deadline and correct. A gateway takes, extends, renews, restores and rolls back its own calls only.
+-- Only settle, lease_state, drop_deadline and correct read leases and tombstones of earlier versions: the other scripts
+-- are for calls of the gateway that runs them.
 
 local LEASE, LEASE_TAG, LEASE_BYTES = '<BddddI4', 1, 37
 -- Where the numbers begin, counted from 0.

@@ -121,11 +121,15 @@ impl OutboxDrainer {
         }
         let rest = async {
             let all: Vec<Partition> = Partition::all().collect();
-            while self.context.write_some(&all).await.is_ok_and(|written| !written.is_empty()) {}
+            while !self.context.write_some(&all).await?.is_empty() {}
+            Ok::<(), Retry>(())
         };
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await.is_err() {
-            tracing::warn!("shutdown: leaving charges in redis for another gateway to write");
-        }
+        let error = match tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not written within {SHUTDOWN_TIMEOUT:?}"),
+        };
+        tracing::warn!(error, "shutdown: leaving charges in redis for another gateway to write");
     }
 
     async fn round(&mut self) -> Result<(), Retry> {
