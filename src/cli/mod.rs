@@ -20,6 +20,7 @@ mod session;
 use clap::{Parser, Subcommand};
 use config_arg::ConfigArg;
 use runtime::Runtime;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -51,6 +52,11 @@ enum Command {
     Key(key::Args),
     Usage(usage::Args),
     Journal(journal::Args),
+}
+
+/// Reads the address of an argument. The standard library's error does not say what an address looks like.
+fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8000")
 }
 
 impl Cli {

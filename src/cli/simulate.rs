@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 ))]
 pub struct Args {
     /// Address to listen on; port 0 picks a free one.
-    #[arg(long, default_value = "127.0.0.1:9999")]
+    #[arg(long, default_value = "127.0.0.1:9999", value_parser = super::socket_address)]
     listen: SocketAddr,
     /// File for a log of all responses, one line of JSON each.
     #[arg(long, value_name = "FILE")]
@@ -92,8 +92,9 @@ impl From<Args> for Settings {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::from(args);
     let listen = settings.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; --listen takes another address"))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let running = Simulator::start(settings, listener, &tasks, stop.clone())
         .context("cannot start the simulator")?;

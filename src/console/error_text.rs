@@ -10,7 +10,7 @@ use crate::control::api_error::ApiError;
 pub fn message(page: &Page, error: &ApiError) -> String {
     let text = match error {
         ApiError::FormField(sentence) => return sentence.clone(),
-        ApiError::InvalidValue { param, .. } => return invalid_value(page, param),
+        ApiError::InvalidValue { param, problem } => return invalid_value(page, param, problem),
         ApiError::TooManyKeys(most) => {
             return page
                 .fill("An account can have at most {} active keys. Revoke one first.", &[most]);
@@ -152,7 +152,10 @@ pub fn message(page: &Page, error: &ApiError) -> String {
 
 /// The text of a value that the control plane refuses, by its parameter. Forms check most values themselves,
 /// and say more.
-fn invalid_value(page: &Page, param: &str) -> String {
+fn invalid_value(page: &Page, param: &str, problem: &str) -> String {
+    if problem.starts_with(&format!("`{param}`: unknown field")) {
+        return page.fill("This page has no parameter “{}”.", &[&param]);
+    }
     let text = match param {
         "from" | "to" => page.t("The days must be dates such as 2026-11-30, the first not after the last, and at most 366 days."),
         "month" => page.t("The month must be such as 2026-11."),
@@ -249,6 +252,7 @@ mod tests {
         let params = ["from", "to", "month", "cursor", "ends_at", "search", "request_id", "models"];
         let params = params.into_iter().chain(["current_password", "id", "", ".", "limit"]);
         examples.extend(params.map(|param| E::invalid(param, "an English sentence.")));
+        examples.push(E::invalid("from", "`from`: unknown field `from`, expected `month`."));
         examples
     }
 

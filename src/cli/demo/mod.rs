@@ -33,7 +33,7 @@ const SETTINGS: &str = include_str!("../../../config/demo.toml");
 #[command(after_help = "Example: knockx demo\n         knockx demo --json --listen 127.0.0.1:0")]
 pub struct Args {
     /// Address of the public port; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = super::socket_address)]
     listen: Option<SocketAddr>,
     /// Data directory; defaults to a temporary folder that is deleted at the end.
     #[arg(long, value_name = "DIR")]

@@ -98,7 +98,16 @@ fn errors_are_one_plain_sentence() {
     }
     for words in [&["simulate", "--listen", &addr][..], &["demo", "--listen", &addr]] {
         let told = refused(&knockx().args(words).output().unwrap());
-        assert!(told.contains(&addr), "{words:?}: {told}");
+        assert!(told.contains(&addr) && told.contains("--listen"), "{words:?}: {told}");
+    }
+    for (words, form) in [
+        (&["demo", "--listen", "8000"][..], "127.0.0.1:8000"),
+        (&["simulate", "--listen", "localhost"], "127.0.0.1:8000"),
+        (&["usage", "prune", "--before", "tomorrow"], "2026-01-31"),
+    ] {
+        let output = knockx().args(words).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.contains(form), "{words:?}: {told}");
     }
     let told = refused(&knockx().args(["serve", "--config", "/none.toml"]).output().unwrap());
     assert_eq!(told.matches("No such file").count(), 1, "{told}");

@@ -41,11 +41,16 @@ impl fmt::Display for Day {
 }
 
 impl FromStr for Day {
-    type Err = jiff::Error;
-    fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        text.parse().map(Self)
+    type Err = InvalidDay;
+    fn from_str(text: &str) -> Result<Self, InvalidDay> {
+        text.parse().map(Self).map_err(|_| InvalidDay)
     }
 }
+
+/// The text is not a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a date such as 2026-01-31")]
+pub struct InvalidDay;
 
 #[cfg(test)]
 mod tests;

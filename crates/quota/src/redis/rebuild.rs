@@ -50,10 +50,7 @@ impl Rebuild {
         context: &OutboxContext,
         missing: &[Partition],
     ) -> Result<(), Retry> {
-        self.missing.retain(|partition, _| missing.contains(partition));
-        for partition in missing {
-            self.missing.entry(*partition).or_insert_with(clock::instant);
-        }
+        self.update_missing(missing);
         let waited = |p: &&Partition| {
             self.missing.get(p).is_some_and(|at| at.elapsed() >= RESTORE_WAIT_TIMEOUT)
         };
@@ -72,6 +69,23 @@ impl Rebuild {
             if written.is_empty() {
                 return rebuild(context, &acquired).await;
             }
+        }
+    }
+
+    /// Remembers since when partitions have no epoch, and logs when the first is missing and when the last is back.
+    fn update_missing(&mut self, missing: &[Partition]) {
+        let were_complete = self.missing.is_empty();
+        self.missing.retain(|partition, _| missing.contains(partition));
+        for partition in missing {
+            self.missing.entry(*partition).or_insert_with(clock::instant);
+        }
+        match (were_complete, self.missing.is_empty()) {
+            (true, false) => tracing::warn!(
+                partitions = missing.len(),
+                "redis is new or has lost counters: calls of their users are refused until they are rebuilt from the ledger"
+            ),
+            (false, true) => tracing::info!("the counters in redis are complete again"),
+            _ => {}
         }
     }
 
