@@ -141,12 +141,13 @@ class LedgerCheck:
             return f"cut by quota, {shape}, more is billed than was seen", AT_LEAST
         if row["status"] == "cut_by_quota":
             return f"cut by quota, {shape}", NEAR
+        met_garbage = row["status"] == "cut_by_client" and "garbage" in (entry["fault"] or "")
+        if entry["finished"] and (row["status"] == "cut_by_upstream" or met_garbage) and row["source"] != "reported":
+            # The gateway ended it at a broken event, for a caller or after one; the rest was in the sockets already.
+            return f"ended at a broken event, {shape}", NEAR
         if entry["finished"] and row["status"] == "cut_by_client" and row["source"] != "reported":
             # The upstream was faster than the hang-up; what it bills beyond the text must be known all the same.
             return f"left near the end, {shape}", NEAR if self.ends_with_caller(entry) else AT_LEAST
-        if entry["finished"] and row["status"] == "cut_by_upstream" and row["source"] != "reported":
-            # The gateway ended it at a broken event; the rest was in the sockets already.
-            return f"ended at a broken event, {shape}", NEAR
         if entry["finished"]:
             left = row["status"] == "cut_by_client"
             return f"{'left and drained' if left else 'ended by itself'}, {entry['surface']} {shape}", EQUAL

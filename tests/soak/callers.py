@@ -90,6 +90,10 @@ class Callers:
             await reader.readuntil(b"data:")
             await asyncio.sleep(self.chance.random())
             self.hung_up += 1
+        except asyncio.IncompleteReadError as error:
+            self.note(error.partial[:300].decode(errors="replace"))
+        except OSError as error:
+            self.note(f"a stream to hang up on ended: {error!r}")
         finally:
             writer.close()
 
