@@ -51,7 +51,7 @@ struct Add {
     #[arg(long, default_value = "default")]
     name: String,
     /// Expiry time, such as 2027-01-01T00:00:00Z; without it, the key does not expire.
-    #[arg(long, value_name = "RFC3339")]
+    #[arg(long, value_name = "RFC3339", value_parser = super::timestamp)]
     expires: Option<Timestamp>,
     /// Limit of the key, in addition to the plan's.
     #[arg(long, value_name = "N")]

@@ -19,6 +19,7 @@ mod session;
 
 use clap::{Parser, Subcommand};
 use config_arg::ConfigArg;
+use jiff::Timestamp;
 use runtime::Runtime;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,6 +58,11 @@ enum Command {
 /// Reads the address of an argument. The standard library's error does not say what an address looks like.
 fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8000")
+}
+
+/// Reads the time of an argument, with an error that shows what it looks like.
+fn timestamp(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse().map_err(|_| "expected a time such as 2027-01-01T00:00:00Z")
 }
 
 impl Cli {

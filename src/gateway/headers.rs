@@ -127,10 +127,10 @@ fn is_loopback(host: &str) -> bool {
 
 /// Makes `head` the head of an event stream.
 pub(crate) fn make_stream_head(head: &mut ResponseHead) {
-    head.set(header::CACHE_CONTROL, "no-cache");
-    head.set("x-accel-buffering", "no");
+    head.set(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    head.set("x-accel-buffering", HeaderValue::from_static("no"));
     if !head.headers.contains_key(header::CONTENT_TYPE) {
-        head.set(header::CONTENT_TYPE, "text/event-stream");
+        head.set(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     }
 }
 

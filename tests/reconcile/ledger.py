@@ -143,7 +143,8 @@ class LedgerCheck:
             return f"cut by quota, {shape}", NEAR
         met_garbage = row["status"] == "cut_by_client" and "garbage" in (entry["fault"] or "")
         if entry["finished"] and (row["status"] == "cut_by_upstream" or met_garbage) and row["source"] != "reported":
-            # The gateway ended it at a broken event, for a caller or after one; the rest was in the sockets already.
+            # The gateway stops reading at a broken event, whether or not the caller is still connected. The rest was in the
+            # socket buffers already.
             return f"ended at a broken event, {shape}", NEAR
         if entry["finished"] and row["status"] == "cut_by_client" and row["source"] != "reported":
             # The upstream was faster than the hang-up; what it bills beyond the text must be known all the same.

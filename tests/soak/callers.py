@@ -91,7 +91,7 @@ class Callers:
             await asyncio.sleep(self.chance.random())
             self.hung_up += 1
         except asyncio.IncompleteReadError as error:
-            self.note(error.partial[:300].decode(errors="replace"))
+            self.note(f"a stream to hang up on ended early: {error.partial[:300]!r}")
         except OSError as error:
             self.note(f"a stream to hang up on ended: {error!r}")
         finally:

@@ -98,11 +98,23 @@ impl ResponseHead {
         Self { status, headers, values: BytesMut::new() }
     }
 
-    /// Sets a header to a value as it is shown, without a text of its own.
+    /// Formats `value` into the shared buffer and sets the header.
     pub fn write(&mut self, name: impl IntoHeaderName, value: impl Display) {
-        if write!(self.values, "{value}").is_ok()
-            && let Ok(value) = HeaderValue::from_maybe_shared(self.values.split().freeze())
-        {
+        match write!(self.values, "{value}") {
+            Ok(()) => self.set_written(name),
+            Err(_) => self.values.clear(),
+        }
+    }
+
+    /// Sets a header to a number, written into the shared buffer.
+    pub fn set_number(&mut self, name: impl IntoHeaderName, number: u64) {
+        self.values.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.set_written(name);
+    }
+
+    /// Sets a header to the bytes written since the last one.
+    fn set_written(&mut self, name: impl IntoHeaderName) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(self.values.split().freeze()) {
             self.headers.insert(name, value);
         }
     }
@@ -248,7 +260,7 @@ impl Session {
     pub async fn reply(&mut self, mut head: ResponseHead, body: Bytes) -> Result<(), Gone> {
         let has_body = !head.is_bodiless();
         if has_body {
-            head.set(header::CONTENT_LENGTH, body.len());
+            head.set_number(header::CONTENT_LENGTH, body.len() as u64);
         }
         let body = if has_body && self.head.method != Method::HEAD { body } else { Bytes::new() };
         self.prepare(&mut head);
@@ -427,5 +439,29 @@ impl Streams {
             Some(reply) => reply.send_reset(Reason::CANCEL),
             None => self.respond.send_reset(Reason::CANCEL),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_the_shared_buffer_do_not_mix() {
+        let mut head = ResponseHead::new(200);
+        head.write("x-first", "a b");
+        head.set_number("x-second", u64::MAX);
+        head.set("x-third", HeaderValue::from_static("c"));
+        let long = "d".repeat(2 * VALUE_BYTES);
+        head.write("x-fourth", &long);
+        head.write("x-refused", "line\nbreak");
+        head.set_number("x-fifth", 0);
+        let value = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(value("x-first"), Some("a b"));
+        assert_eq!(value("x-second"), Some("18446744073709551615"));
+        assert_eq!(value("x-third"), Some("c"));
+        assert_eq!(value("x-fourth"), Some(long.as_str()));
+        assert_eq!(value("x-refused"), None);
+        assert_eq!(value("x-fifth"), Some("0"));
     }
 }

@@ -82,12 +82,12 @@ impl Budget {
     pub fn write(&self, head: &mut ResponseHead) {
         let [limit_requests, left_requests, limit_tokens, left_tokens, ..] = &RATE_LIMITS;
         let [.., day_tokens, day_requests, reset_requests, reset_tokens] = &RATE_LIMITS;
-        head.set(limit_requests, self.window_limit);
-        head.set(left_requests, self.window_left);
-        head.set(limit_tokens, self.tokens_limit);
-        head.set(left_tokens, self.tokens_left);
-        head.set(day_tokens, self.tokens_left);
-        head.set(day_requests, self.requests_left);
+        head.set_number(limit_requests, self.window_limit);
+        head.set_number(left_requests, self.window_left);
+        head.set_number(limit_tokens, self.tokens_limit);
+        head.set_number(left_tokens, self.tokens_left);
+        head.set_number(day_tokens, self.tokens_left);
+        head.set_number(day_requests, self.requests_left);
         head.write(reset_requests, GoDuration(self.window_full_in_ms));
         head.write(reset_tokens, GoDuration(self.day_ends_in_ms));
     }

@@ -7,6 +7,7 @@ use crate::gateway::listener::session::{Gone, ResponseHead, Session};
 use crate::gateway::response::budget::Budget;
 use crate::gateway::response::refusal::{Answer, Refusal};
 use bytes::Bytes;
+use http::HeaderValue;
 use http::header::{self, HeaderName};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -119,7 +120,7 @@ impl ResponseWriter<'_> {
             }
         }
         if !body.is_empty() && !head.headers.contains_key(header::CONTENT_TYPE) {
-            head.set(header::CONTENT_TYPE, "application/json");
+            head.set(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         session.reply(head, body).await
     }

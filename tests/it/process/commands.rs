@@ -104,6 +104,7 @@ fn errors_are_one_plain_sentence() {
         (&["demo", "--listen", "8000"][..], "127.0.0.1:8000"),
         (&["simulate", "--listen", "localhost"], "127.0.0.1:8000"),
         (&["usage", "prune", "--before", "tomorrow"], "2026-01-31"),
+        (&["key", "add", "ada", "--expires", "2027"], "2027-01-01T00:00:00Z"),
     ] {
         let output = knockx().args(words).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();

@@ -47,7 +47,7 @@ impl FromStr for Day {
     }
 }
 
-/// The text is not a day.
+/// The text is not a date in the form YYYY-MM-DD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a date such as 2026-01-31")]
 pub struct InvalidDay;

@@ -72,7 +72,7 @@ impl Rebuild {
         }
     }
 
-    /// Remembers since when partitions have no epoch, and logs when the first is missing and when the last is back.
+    /// Records when each partition was first seen without an epoch. Logs when the first goes missing and when all are back.
     fn update_missing(&mut self, missing: &[Partition]) {
         let were_complete = self.missing.is_empty();
         self.missing.retain(|partition, _| missing.contains(partition));
@@ -82,9 +82,9 @@ impl Rebuild {
         match (were_complete, self.missing.is_empty()) {
             (true, false) => tracing::warn!(
                 partitions = missing.len(),
-                "redis is new or has lost counters: calls of their users are refused until they are rebuilt from the ledger"
+                "redis has no counters for some partitions; their users' calls are refused until the counters are rebuilt from the ledger"
             ),
-            (false, true) => tracing::info!("the counters in redis are complete again"),
+            (false, true) => tracing::info!("redis has the counters of all partitions"),
             _ => {}
         }
     }

@@ -37,6 +37,8 @@ async fn users_are_found_filtered_and_paged() {
     for bad in ["?role=owner", "?cursor=x", "?other=1"] {
         let reply = root.get(&format!("/console/admin/users{bad}")).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
+        let is_named = words(&reply.text).contains("This page has no parameter “other”.");
+        assert_eq!(is_named, bad.contains("other"), "{bad}: {}", reply.text);
     }
 }
 

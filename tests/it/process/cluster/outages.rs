@@ -19,7 +19,8 @@ async fn an_emptied_redis_does_not_reset_quotas() {
     let before = one.usage(&rich).await["tokens"]["reserved"].clone();
     assert_ne!(before, 0);
 
-    let missing = || cluster.host.log().matches("redis is new or has lost counters").count();
+    let missing =
+        || cluster.host.log().matches("redis has no counters for some partitions").count();
     let missing_before = missing();
     cluster.redis.command(&["flushall"]);
     let emptied = Instant::now();
@@ -42,10 +43,11 @@ async fn an_emptied_redis_does_not_reset_quotas() {
     assert_eq!(one.metric(persisted).await + two.metric(persisted).await, rows);
     let log = cluster.host.log();
     assert!(log.matches("that redis lost").count() <= 2, "{log}");
-    assert_eq!(missing() - missing_before, 2, "one line of each gateway: {log}");
+    let lines = missing() - missing_before;
+    assert!((1..=2).contains(&lines), "at most one line of each gateway: {log}");
     soon("both gateways see all counters again", || async {
         let log = cluster.host.log();
-        log.matches("counters in redis are complete again").count() == missing()
+        log.matches("redis has the counters of all partitions").count() == missing()
     })
     .await;
     one.ends_well().await;
