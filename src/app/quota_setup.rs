@@ -142,7 +142,11 @@ fn journal_parts<'a>(
 
 pub(super) fn report_abandoned(calls: usize) {
     if calls > 0 {
-        tracing::warn!(calls, "charged calls that were in flight when the previous process died");
+        tracing::warn!(
+            calls,
+            "charged the full reservation of calls that were in flight when the previous process died; the ledger \
+             has them with the status `abandoned`"
+        );
     }
 }
 

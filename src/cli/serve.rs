@@ -68,6 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("draining: refusing new requests, waiting for requests in flight");
     running.stop().await;
+    tracing::info!("stopped");
     Ok(code)
 }
 

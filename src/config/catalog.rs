@@ -32,6 +32,8 @@ const SURFACES: [Surface; 4] =
     [Surface::ChatCompletions, Surface::Responses, Surface::Completions, Surface::Embeddings];
 /// Defaults of models.
 const OUTPUT_TOKENS: u64 = 8192;
+/// Not 0: images cost money, and a plan with few tokens would not bound them.
+const IMAGE_TOKENS: u64 = 1000;
 
 /// The upstream that `GROK_BASE_URL` speaks of.
 const XAI: &str = "xai";
@@ -251,7 +253,7 @@ fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
         prices: prices(model),
         hidden_reasoning: said(model.hidden_reasoning.as_ref()).unwrap_or(false),
         image_ticks: said(model.image_price.as_ref()).map_or(0, |price| price.0),
-        image_tokens: said(model.image_tokens.as_ref()).map_or(0, |n| n.0),
+        image_tokens: said(model.image_tokens.as_ref()).map_or(IMAGE_TOKENS, |n| n.0),
         prompt_overhead_tokens: said(model.prompt_overhead_tokens.as_ref()).map_or(0, |n| n.0),
         created: said(model.created.as_ref()).map_or(0, |c| c.0),
         owned_by,

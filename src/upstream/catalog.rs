@@ -128,7 +128,7 @@ pub struct Model {
     pub hidden_reasoning: bool,
     /// Ticks (1e-10 US dollars) for one image, where the upstream does not say what it cost.
     pub image_ticks: u64,
-    /// Tokens of the day that one image takes, where the upstream names none.
+    /// Tokens charged to the daily quota for one image if the upstream reports none.
     pub image_tokens: u64,
     /// Prompt tokens the upstream adds and bills by itself.
     pub prompt_overhead_tokens: u64,

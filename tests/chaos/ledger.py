@@ -17,7 +17,7 @@ COUNTS = ("prompt", "cached", "completion", "reasoning")
 ALARMS = ("background task failed", "moved it to the dead letters",
           "unexpected settle reply from redis")  # fmt: skip
 # Signs of a bug unless Redis was made to lose something.
-REPAIRS = ("quota drift repaired", "resent acknowledged charges that redis lost", "restored leases that redis lost")
+REPAIRS = ("quota drift repaired", "redis lost charges that it had acknowledged", "restored leases that redis lost")
 
 LEDGER = """
 select coalesce(json_agg(row_to_json(rows)), '[]') from (

@@ -36,6 +36,7 @@ upstreams = [{{ name = "xai", surfaces = ["images/generations"] }}]
 context_tokens = 8000
 prices = {{ input = 0, cached_input = 0, output = 0 }}
 image_price = 0.02
+image_tokens = 0
 [[models]]
 id = "simulated-embedding"
 upstreams = [{{ name = "xai", surfaces = ["embeddings"] }}]

@@ -164,7 +164,10 @@ impl Reconciler {
     fn log_lost_charges(&mut self, all_are_resent: bool) {
         let charges = self.lost_charges;
         if charges > 0 && all_are_resent {
-            tracing::error!(charges, "resent acknowledged charges that redis lost");
+            tracing::error!(
+                charges,
+                "redis lost charges that it had acknowledged; they were sent again, and none is missing"
+            );
             self.lost_charges = 0;
         }
     }

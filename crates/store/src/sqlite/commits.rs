@@ -3,46 +3,80 @@
 //! In WAL mode the first bytes of the file `-shm` change with every commit, before it returns: the header of
 //! the index, with a count of the changes. Only whether they differ matters here. They are read from the
 //! same page cache that SQLite has mapped.
+//!
+//! The last connection that closes deletes the file, and the next one makes another. A connection that stays open
+//! for as long as the store prevents that, so that nothing but the header must be read for each call.
 
 use crate::callers::CommitStamp;
-use parking_lot::Mutex;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use system::private_files;
+use tokio::sync::Mutex;
 
 #[derive(Debug)]
 pub(super) struct Commits {
-    path: PathBuf,
-    /// `None` before the first read, and after the file was replaced.
-    file: Mutex<Option<Arc<File>>>,
+    /// `None` if the file cannot be read.
+    shared: Option<File>,
+    /// Only keeps the file in place; `None` once closed.
+    keeper: Mutex<Option<SqliteConnection>>,
 }
 
 impl Commits {
-    /// Commits to the database at `path`.
-    pub(super) fn of(path: &Path) -> Self {
+    /// Commits to the database at `path`, which is in WAL mode.
+    pub(super) async fn of(
+        path: &Path,
+        options: &SqliteConnectOptions,
+    ) -> Result<Self, sqlx::Error> {
+        let mut keeper = options.connect().await?;
+        // A connection opens the log and its index with its first read.
+        keeper.execute("select count(*) from sqlite_master").await?;
         let mut shared = path.as_os_str().to_owned();
         shared.push("-shm");
-        Self { path: PathBuf::from(shared), file: Mutex::default() }
+        let shared = private_files::read(Path::new(&shared)).ok();
+        Ok(Self { shared, keeper: Mutex::new(Some(keeper)) })
     }
 
     pub(super) fn stamp(&self) -> CommitStamp {
         let mut header = [0; 48];
-        let read = self.file().map(|file| file.read_exact_at(&mut header, 0));
+        let read = self.shared.as_ref().map(|file| file.read_exact_at(&mut header, 0));
         match read {
             Some(Ok(())) => CommitStamp::At(header),
             _ => CommitStamp::Unknown,
         }
     }
 
-    /// The file, opened again when the last connection has deleted it meanwhile.
-    fn file(&self) -> Option<Arc<File>> {
-        let mut known = self.file.lock();
-        let is_there = |file: &Arc<File>| file.metadata().is_ok_and(|found| found.nlink() > 0);
-        if !known.as_ref().is_some_and(is_there) {
-            *known = private_files::read(&self.path).ok().map(Arc::new);
+    /// The stamps mean nothing afterwards.
+    pub(super) async fn close(&self) {
+        if let Some(keeper) = self.keeper.lock().await.take() {
+            let _ = keeper.close().await;
         }
-        known.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Durability;
+    use crate::sqlite::connect_options;
+
+    #[tokio::test]
+    async fn stamps_change_although_all_other_connections_close_between_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("knockx.db");
+        let options = connect_options(&path, Durability::Process);
+        let commits = Commits::of(&path, &options).await.unwrap();
+        let mut stamps = vec![commits.stamp()];
+        for sql in ["create table t (n)", "insert into t values (1)", "delete from t"] {
+            let mut other = options.connect().await.unwrap();
+            other.execute(sql).await.unwrap();
+            other.close().await.unwrap();
+            assert!(matches!(commits.stamp(), CommitStamp::At(_)));
+            assert!(!stamps.contains(&commits.stamp()), "{sql}");
+            stamps.push(commits.stamp());
+        }
+        commits.close().await;
     }
 }

@@ -228,5 +228,6 @@ pub(super) fn reach(_store: &Backend) -> Ready<Reach> {
 pub(super) async fn close(store: &Backend) {
     store.pool.close().await;
     store.watcher.close().await;
+    store.commits.close().await;
     store.writer.close().await;
 }

@@ -70,12 +70,13 @@ impl SqliteStore {
                 .connect_lazy_with(options.clone())
         };
         let writer = Writer::open(options.clone()).await.map_err(|e| cannot_open(path, &e))?;
+        let commits = Commits::of(path, &options).await.map_err(|e| cannot_open(path, &e))?;
         let store = Self {
             handle: Handle::default(),
             writer: Arc::new(writer),
             pool: pool(READERS),
             watcher: pool(1),
-            commits: Arc::new(Commits::of(path)),
+            commits: Arc::new(commits),
         };
         store.migrate().await?;
         Ok(store)

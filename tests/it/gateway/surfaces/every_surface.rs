@@ -347,6 +347,28 @@ async fn images_cost_the_reported_cost_or_their_price() {
     gw.finish().await;
 }
 
+/// The price of an image is bounded by the tokens of the day though the operator assigned it none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_costs_1000_tokens_unless_configured() {
+    let free = Plan { id: "free", tokens: 1_500, ..WIDE };
+    let gw =
+        gateway().plan(free).models(&OTHER_MODELS.replace("image_tokens = 70\n", "")).start().await;
+    let key = gw.key("free").await;
+    let ask = async |n: u64| {
+        let body = json!({"model": "grok-imagine-image", "prompt": "a lighthouse", "n": n});
+        Call::post(gw.addr(), "/v1/images/generations")
+            .key(&key.text)
+            .body(body.to_string())
+            .send()
+            .await
+    };
+    assert_eq!(ask(2).await.code(), "insufficient_quota");
+    assert_eq!(ask(1).await.status, 200);
+    assert_eq!(ask(1).await.code(), "insufficient_quota");
+    assert_eq!(gw.used(key.user).await, (1_000, 1));
+    gw.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn counting_tokens_is_free() {
     let gw = gateway().start().await;
