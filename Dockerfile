@@ -2,19 +2,20 @@
 # One gateway in a small image: docker build -t knockx .
 
 FROM rust:1.95-slim-bookworm AS build
-# scripts/dist runs training calls, with and without Redis and Postgres, and optimizes the program with BOLT, which it uses on
-# x86-64 only.
+# scripts/dist runs training calls, with and without Redis and Postgres, and optimizes the program by their profile, on x86-64
+# only.
 RUN if [ "$(dpkg --print-architecture)" = amd64 ]; then \
         apt-get update \
         && apt-get install -y --no-install-recommends bolt-16 postgresql python3 redis-server \
-        && rm -rf /var/lib/apt/lists/*; \
+        && rm -rf /var/lib/apt/lists/* \
+        && rustup component add llvm-tools; \
     fi
 WORKDIR /src
 COPY . .
 # The caches stay outside the image, so the program is copied out of its target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    if [ "$(dpkg --print-architecture)" = amd64 ]; then scripts/dist --require-bolt; else scripts/dist; fi \
+    if [ "$(dpkg --print-architecture)" = amd64 ]; then scripts/dist --require-profile; else scripts/dist; fi \
     && install -D target/optimized/knockx /out/knockx
 
 FROM debian:bookworm-slim

@@ -211,7 +211,20 @@ impl KeyRow {
             (None, Some(at)) => format!("expires {at}"),
             (None, None) => "valid".to_owned(),
         };
-        format!("{}  …{}  {:<16}  {state}", self.id, self.last_four, self.name)
+        let mut line = format!("{}  …{}  {:<16}  {state}", self.id, self.last_four, self.name);
+        for limit in self.limits() {
+            line.push_str("  ");
+            line.push_str(&limit);
+        }
+        line
+    }
+
+    /// The limits of the key in addition to the plan's.
+    fn limits(&self) -> impl Iterator<Item = String> {
+        let tokens = self.max_tokens_per_day.map(|most| format!("{most} tokens/day"));
+        let requests = self.max_requests_per_day.map(|most| format!("{most} requests/day"));
+        let models = self.models.as_ref().map(|models| format!("models: {}", models.join(", ")));
+        [tokens, requests, models].into_iter().flatten()
     }
 }
 

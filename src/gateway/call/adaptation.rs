@@ -12,8 +12,9 @@ use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
 use domain::caller::Caller;
 use domain::charge::TokenCount;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use wire::dialect::{Dialect, DialectOptions, DialectReply, DialectStream};
 use wire::request::{BadBody, Request};
 use wire::surface::Surface;
@@ -25,7 +26,14 @@ use wire::translation::{
 const TARGETS: [Surface; 2] = [Surface::Responses, Surface::ChatCompletions];
 
 /// Members in which clients send ids of persons and machines, and paths of workspaces.
-const PERSONAL: [&[u8]; 2] = [b"\"client_metadata\"", b"\"user_id\""];
+static PERSONAL: [LazyLock<Finder<'_>>; 2] = [
+    LazyLock::new(|| Finder::new("\"client_metadata\"")),
+    LazyLock::new(|| Finder::new("\"user_id\"")),
+];
+
+/// Members and types that xAI takes in its own form only.
+static TOOL_CHOICE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"tool_choice\""));
+static CUSTOM: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"custom\""));
 
 /// A request as the upstream takes it.
 pub(crate) struct AdaptedRequest {
@@ -122,10 +130,10 @@ fn in_dialect<'a>(
     body: Cow<'a, [u8]>,
 ) -> (Cow<'a, [u8]>, Option<DialectReply>) {
     let dialect = model.dialect();
-    let has = |name: &[u8]| memmem::find(&body, name).is_some();
+    let has = |name: &LazyLock<Finder<'_>>| name.find(&body).is_some();
     let has_rules = dialect == Dialect::Xai
-        && (surface == Surface::Responses || has(b"\"tool_choice\"") || has(b"\"custom\""));
-    let is_personal = || PERSONAL.iter().any(|name| has(name));
+        && (surface == Surface::Responses || has(&TOOL_CHOICE) || has(&CUSTOM));
+    let is_personal = || PERSONAL.iter().any(has);
     if !has_rules && model.takes_effort && !is_personal() {
         return (body, None);
     }

@@ -2,9 +2,8 @@
 
 use crate::gateway::response::refusal::Refusal;
 use crate::http::client_ip;
-use domain::id::UserId;
+use domain::id::{IdMap, UserId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,7 +41,8 @@ struct Pool {
 struct Taken {
     bytes: usize,
     large: usize,
-    owners: HashMap<(Owner, Size), usize>,
+    /// Callers choose their addresses, but not many at a time: each one holds a request open.
+    owners: IdMap<(Owner, Size), usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -299,6 +299,19 @@ fn names_with_invisible_characters_are_rejected() {
     assert!(host.run(&["key", "add", "ada@example.com", "--name", "Ноутбук 💻"]).status.success());
 }
 
+#[test]
+fn a_list_of_keys_shows_their_limits() {
+    let host = Host::new();
+    host.key();
+    let limits = ["--tokens-per-day", "500", "--requests-per-day", "7", "--model", "grok-4.3"];
+    let words = [&["key", "add", "ada@example.com", "--name", "small"][..], &limits].concat();
+    assert!(host.run(&words).status.success());
+    let listed = host.run(&["key", "list", "ada@example.com"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let line = listed.lines().find(|line| line.contains("small")).unwrap();
+    assert!(line.ends_with("valid  500 tokens/day  7 requests/day  models: grok-4.3"), "{listed}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_data_folder_writable_by_others_is_rejected() {

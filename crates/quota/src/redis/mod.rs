@@ -199,7 +199,7 @@ impl QuotaBackend for RedisQuota {
         let at = Partition::of(user);
         // Without a key the user's account is read twice, and the second result is dropped.
         let of_key = key.map_or_else(|| at.user(user), |key| at.key(user, key));
-        let keys = [at.user(user), of_key];
+        let keys = [at.epoch(), at.user(user), of_key];
         let arguments = [codec::day(day), self.script_time(now)];
         let script = &self.client.scripts.usage_snapshot;
         let reply = self.client.run(RedisOp::UsageSnapshot, script, &keys, &arguments).await?;

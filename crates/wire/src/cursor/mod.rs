@@ -56,7 +56,7 @@ impl<'a> Cursor<'a> {
     /// Passes over the string that comes next and returns what is in it. Most names are a few plain letters.
     fn name(&mut self) -> Cow<'a, str> {
         let inside = self.text.get(self.at + 1..).unwrap_or_default();
-        let end = inside.bytes().position(|byte| matches!(byte, b'"' | b'\\'));
+        let end = memchr::memchr2(b'"', b'\\', inside.as_bytes());
         match end.and_then(|end| inside.split_at_checked(end)) {
             Some((name, rest)) if rest.starts_with('"') => {
                 self.at += name.len() + 2;

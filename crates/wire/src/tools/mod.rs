@@ -371,17 +371,24 @@ fn is_tier(name: &str) -> bool {
         || name.ends_with("_tier")
         || name.ends_with("-tier")
         || name.starts_with("tier_")
-        || name.contains("Tier");
+        || contains(name, |part: &[u8; 4]| part == b"Tier");
     is_word_tier
         || name.eq_ignore_ascii_case("speed")
-        || [&b"priorit"[..], b"schedul", b"urgen", b"preempt", b"qos"]
-            .iter()
-            .any(|word| contains_word(name, word))
+        || contains_word(name, b"priorit")
+        || contains_word(name, b"schedul")
+        || contains_word(name, b"urgen")
+        || contains_word(name, b"preempt")
+        || contains_word(name, b"qos")
 }
 
 /// True if `word`, in lower case, is in the name.
-fn contains_word(name: &str, word: &[u8]) -> bool {
-    name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+fn contains_word<const N: usize>(name: &str, word: &[u8; N]) -> bool {
+    contains(name, |part: &[u8; N]| part.eq_ignore_ascii_case(word))
+}
+
+/// True if `is_word` holds for a part of the name with as many bytes as it takes.
+fn contains<const N: usize>(name: &str, is_word: impl Fn(&[u8; N]) -> bool) -> bool {
+    name.as_bytes().windows(N).any(|part| part.try_into().is_ok_and(&is_word))
 }
 
 fn begins_with_image(name: &str) -> bool {

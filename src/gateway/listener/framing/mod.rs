@@ -36,6 +36,9 @@ pub(crate) fn head(
     searched: usize,
     limit: usize,
 ) -> Result<Option<(usize, Framing)>, Refusal> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let from = searched.saturating_sub(HEAD_END.len() - 1);
     if let Some(at) = memmem::find(&bytes[from..], HEAD_END) {
         let head = &bytes[..from + at];
