@@ -14,7 +14,7 @@ WORKDIR /src
 COPY . .
 # The caches stay outside the image, so the program is copied out of its target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
+    --mount=type=cache,target=/src/target,sharing=locked \
     if [ "$(dpkg --print-architecture)" = amd64 ]; then scripts/dist --require-profile; else scripts/dist; fi \
     && install -D target/optimized/knockx /out/knockx
 

@@ -223,7 +223,13 @@ impl KeyRow {
     fn limits(&self) -> impl Iterator<Item = String> {
         let tokens = self.max_tokens_per_day.map(|most| format!("{most} tokens/day"));
         let requests = self.max_requests_per_day.map(|most| format!("{most} requests/day"));
-        let models = self.models.as_ref().map(|models| format!("models: {}", models.join(", ")));
+        let models = self.models.as_ref().map(|models| {
+            if models.is_empty() {
+                "no models".to_owned()
+            } else {
+                format!("models: {}", models.join(", "))
+            }
+        });
         [tokens, requests, models].into_iter().flatten()
     }
 }

@@ -32,7 +32,7 @@ const SURFACES: [Surface; 4] =
     [Surface::ChatCompletions, Surface::Responses, Surface::Completions, Surface::Embeddings];
 /// Defaults of models.
 const OUTPUT_TOKENS: u64 = 8192;
-/// Not 0: images cost money, and a plan with few tokens would not bound them.
+/// Not 0: the tokens per day of a plan would not limit images, which cost money.
 const IMAGE_TOKENS: u64 = 1000;
 
 /// The upstream that `GROK_BASE_URL` speaks of.

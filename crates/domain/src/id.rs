@@ -41,8 +41,8 @@ pub struct LinkId(pub Uuid);
 #[serde(transparent)]
 pub struct UpgradeId(pub Uuid);
 
-/// A map by what the gateway or its operator named: ids and names that no caller can choose, which therefore
-/// need no hash that withstands chosen keys.
+/// A map by ids and names that no caller can choose, or only few at a time. Its hash is fast, and seeded per
+/// process, but does not withstand keys that are chosen by one who knows the seed.
 pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// An identifier that does not read as one.

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two polls: streams of revoked callers end within a second, even with a slow store.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// One poll in this many does not rely on the stamp: should a local store's stamp ever stop changing, a revoked key
+/// is refused a second later.
+const ROUNDS_PER_FULL_POLL: u32 = 4;
 /// Time limit of a poll; calls that wait for it are then refused. Readers wait for no writer, so only an
 /// overloaded machine comes near it.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,6 +37,14 @@ pub struct UserVersions {
     polling: tokio::sync::Mutex<()>,
     /// Notified when users have changed.
     pub changed: Arc<Notify>,
+}
+
+/// What a poll depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Poll {
+    /// A local store is queried only if its stamp has changed.
+    IfCommitted,
+    Always,
 }
 
 struct State {
@@ -66,7 +77,7 @@ impl UserVersions {
     /// If something was committed, and the store does not return it.
     pub async fn is_current(&self, user: UserId, version: u64) -> Result<bool, StoreError> {
         if !self.is_up_to_date(self.store.commit_stamp()) {
-            let polled = tokio::time::timeout(POLL_TIMEOUT, self.poll()).await;
+            let polled = tokio::time::timeout(POLL_TIMEOUT, self.poll(Poll::IfCommitted)).await;
             polled.map_err(|_| {
                 StoreError::Unavailable("the query for changed users timed out".into())
             })??;
@@ -76,12 +87,10 @@ impl UserVersions {
 
     /// Polls until `stop` is cancelled. Notifies `journal` if another instance has acquired the instance lock.
     pub async fn poll_loop(self: Arc<Self>, journal: Journal, stop: CancellationToken) {
+        let mut rounds = (0..ROUNDS_PER_FULL_POLL).cycle();
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
-            let stamp = self.store.commit_stamp();
-            if stamp != CommitStamp::Remote && self.is_up_to_date(stamp) {
-                continue;
-            }
-            match self.poll().await {
+            let kind = if rounds.next() == Some(0) { Poll::Always } else { Poll::IfCommitted };
+            match self.poll(kind).await {
                 Ok(()) => journal.set_superseded(false),
                 Err(StoreError::Superseded) => journal.set_superseded(true),
                 // Changes cannot be read now; the next round retries.
@@ -101,11 +110,12 @@ impl UserVersions {
     }
 
     /// Reads the users that changed since the last poll.
-    async fn poll(&self) -> Result<(), StoreError> {
+    async fn poll(&self, kind: Poll) -> Result<(), StoreError> {
         let _polling = self.polling.lock().await;
         // Read before the query, so that a commit during the query causes another poll.
         let stamp = self.store.commit_stamp();
-        if matches!(stamp, CommitStamp::At(_)) && self.is_up_to_date(stamp) {
+        let is_local = matches!(stamp, CommitStamp::At(_));
+        if is_local && kind == Poll::IfCommitted && self.is_up_to_date(stamp) {
             return Ok(());
         }
         let since = self.state.lock().since;
@@ -139,6 +149,49 @@ impl State {
 #[async_trait]
 impl ChangeNotifier for UserVersions {
     async fn notify(&self, _user: Option<UserId>) -> Result<(), StoreError> {
-        self.poll().await
+        self.poll(Poll::IfCommitted).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::Changes;
+
+    /// A local store whose stamp never changes, and which has one changed user.
+    struct Frozen(UserId);
+
+    #[async_trait]
+    impl ChangeFeed for Frozen {
+        async fn changes(&self, _since: u64) -> Result<Changes, StoreError> {
+            Ok(Changes { upto: 1, users: vec![Changed { user: self.0, version: 7 }] })
+        }
+
+        async fn last_change(&self) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        fn commit_stamp(&self) -> CommitStamp {
+            CommitStamp::At([0; 48])
+        }
+
+        async fn confirm_changes(&self, _upto: u64) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn is_change_confirmed(&self, _user: Option<UserId>) -> Result<bool, StoreError> {
+            Ok(true)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_poll_finds_changes_although_the_stamp_stays() {
+        let user = UserId::new();
+        let versions = UserVersions::start(Arc::new(Frozen(user))).await.unwrap();
+        versions.poll(Poll::IfCommitted).await.unwrap();
+        assert!(versions.is_current(user, 6).await.unwrap(), "nothing was committed");
+        versions.poll(Poll::Always).await.unwrap();
+        assert!(!versions.is_current(user, 6).await.unwrap());
+        assert!(versions.is_current(user, 7).await.unwrap());
     }
 }

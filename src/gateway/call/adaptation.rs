@@ -31,7 +31,7 @@ static PERSONAL: [LazyLock<Finder<'_>>; 2] = [
     LazyLock::new(|| Finder::new("\"user_id\"")),
 ];
 
-/// Members and types that xAI takes in its own form only.
+/// Members and types that have to be rewritten for xAI.
 static TOOL_CHOICE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"tool_choice\""));
 static CUSTOM: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"custom\""));
 

@@ -41,7 +41,7 @@ struct Pool {
 struct Taken {
     bytes: usize,
     large: usize,
-    /// Callers choose their addresses, but not many at a time: each one holds a request open.
+    /// An address is in here only while it holds requests open.
     owners: IdMap<(Owner, Size), usize>,
 }
 

@@ -236,7 +236,8 @@ pub fn settlement_of(
     };
     settlement = settlement.with_hidden(|counted| reservation.hidden_beside(counted));
     let images = meter.images();
-    if images > 0 && settlement.tokens.total() == 0 {
+    // A prompt that is reported without output is no measure of the images.
+    if images > 0 && settlement.tokens.completion + settlement.tokens.reasoning == 0 {
         settlement.tokens.completion = images.saturating_mul(model.image_tokens);
         if settlement.cost_ticks.is_none() {
             settlement.source = Source::Estimated;

@@ -131,7 +131,7 @@ impl QuotaNumbers {
             None => "more tokens".to_owned(),
         };
         format!(
-            "This request needs {needs} than the limit of {limit} per day, so it can never run. Shorten the prompt, or use a plan or key with a higher limit."
+            "This request needs {needs} than the limit of {limit} per day, so it can never run. Make the request smaller, or use a plan or key with a higher limit."
         )
     }
 }

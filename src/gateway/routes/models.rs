@@ -27,7 +27,8 @@ impl Gateway {
         shape: ModelListFormat,
     ) -> Result<Handled, Rejection> {
         let caller = self.up_to_date_caller(session, writer).await?;
-        let budget = self.budget(&caller, writer.head.admitted_at).await?;
+        // The list needs no counters.
+        let budget = self.budget(&caller, writer.head.admitted_at).await.ok();
         let current = self.current();
         let catalog = &current.upstreams.catalog;
         let body = match id {
@@ -40,7 +41,9 @@ impl Gateway {
             .is_some_and(|known| known.as_bytes() == etag.as_bytes());
         let status = if is_known { 304 } else { 200 };
         let mut head = writer.head(status, writer.elapsed());
-        budget.write(&mut head);
+        if let Some(budget) = budget {
+            budget.write(&mut head);
+        }
         head.set(header::ETAG, etag);
         // Plan and key may change with the next request, so what is kept has to be asked about.
         head.set(header::CACHE_CONTROL, "private, no-cache");

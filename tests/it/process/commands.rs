@@ -312,6 +312,23 @@ fn a_list_of_keys_shows_their_limits() {
     assert!(line.ends_with("valid  500 tokens/day  7 requests/day  models: grok-4.3"), "{listed}");
 }
 
+/// The last connection of each command's process closes between its change and the next call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_refuses_the_next_call_of_a_key_that_a_command_revoked() {
+    let host = Host::new();
+    let keys = [host.key(), host.another_key("ada@example.com")];
+    let gateway = host.serve().await;
+    for key in &keys {
+        assert_eq!(gateway.chat(key, "").send().await.status, 200);
+    }
+    for key in &keys {
+        let (id, _) = key.trim_start_matches("sk-kx-").split_once('_').unwrap();
+        assert!(host.run(&["key", "revoke", id]).status.success());
+        assert_eq!(gateway.chat(key, "").send().await.status, 401);
+    }
+    gateway.ends_well().await;
+}
+
 #[cfg(unix)]
 #[test]
 fn a_data_folder_writable_by_others_is_rejected() {

@@ -169,6 +169,12 @@ impl Host {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["api_key"].as_str().unwrap().into()
     }
 
+    fn another_key(&self, user: &str) -> String {
+        let output = self.run(&["key", "add", user, "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["api_key"].as_str().unwrap().into()
+    }
+
     async fn serve(&self) -> Serving {
         self.serve_as(&mut self.command(&["serve"])).await
     }

@@ -166,7 +166,7 @@ impl Reconciler {
         if charges > 0 && all_are_resent {
             tracing::error!(
                 charges,
-                "redis lost charges that it had acknowledged; they were sent again, and none is missing"
+                "redis lost charges that it had acknowledged; this gateway has sent its own again"
             );
             self.lost_charges = 0;
         }

@@ -5,46 +5,53 @@
 //! same page cache that SQLite has mapped.
 //!
 //! The last connection that closes deletes the file, and the next one makes another. A connection that stays open
-//! for as long as the store prevents that, so that nothing but the header must be read for each call.
+//! for as long as the store prevents that, so that nothing but the header must be read for each call. It does so by
+//! its lock on the database, which POSIX would release if this process closed any other descriptor of that file.
 
+use crate::StoreError;
 use crate::callers::CommitStamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use system::private_files;
 use tokio::sync::Mutex;
 
 #[derive(Debug)]
 pub(super) struct Commits {
-    /// `None` if the file cannot be read.
-    shared: Option<File>,
-    /// Only keeps the file in place; `None` once closed.
+    /// Only keeps the file in place; `None` once closed. Dropped before the file, whose locks end when it is closed.
     keeper: Mutex<Option<SqliteConnection>>,
+    shared: File,
 }
 
 impl Commits {
     /// Commits to the database at `path`, which is in WAL mode.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
     pub(super) async fn of(
         path: &Path,
         options: &SqliteConnectOptions,
-    ) -> Result<Self, sqlx::Error> {
+    ) -> Result<Self, StoreError> {
         let mut keeper = options.connect().await?;
         // A connection opens the log and its index with its first read.
         keeper.execute("select count(*) from sqlite_master").await?;
         let mut shared = path.as_os_str().to_owned();
         shared.push("-shm");
-        let shared = private_files::read(Path::new(&shared)).ok();
-        Ok(Self { shared, keeper: Mutex::new(Some(keeper)) })
+        let shared = PathBuf::from(shared);
+        let opened = private_files::read(&shared);
+        let file = opened.map_err(|e| {
+            StoreError::Unavailable(format!("{} cannot be opened: {e}", shared.display()))
+        })?;
+        Ok(Self { keeper: Mutex::new(Some(keeper)), shared: file })
     }
 
     pub(super) fn stamp(&self) -> CommitStamp {
         let mut header = [0; 48];
-        let read = self.shared.as_ref().map(|file| file.read_exact_at(&mut header, 0));
-        match read {
-            Some(Ok(())) => CommitStamp::At(header),
-            _ => CommitStamp::Unknown,
+        match self.shared.read_exact_at(&mut header, 0) {
+            Ok(()) => CommitStamp::At(header),
+            Err(_) => CommitStamp::Unknown,
         }
     }
 

@@ -70,7 +70,7 @@ impl SqliteStore {
                 .connect_lazy_with(options.clone())
         };
         let writer = Writer::open(options.clone()).await.map_err(|e| cannot_open(path, &e))?;
-        let commits = Commits::of(path, &options).await.map_err(|e| cannot_open(path, &e))?;
+        let commits = Commits::of(path, &options).await?;
         let store = Self {
             handle: Handle::default(),
             writer: Arc::new(writer),

@@ -36,6 +36,7 @@ pub(crate) fn head(
     searched: usize,
     limit: usize,
 ) -> Result<Option<(usize, Framing)>, Refusal> {
+    // Called before the first byte has arrived, too.
     if bytes.is_empty() {
         return Ok(None);
     }

@@ -80,7 +80,7 @@ async fn counters_of_an_emptied_redis_are_restored() {
     assert!(again.is_err(), "nobody is admitted to counters that are not whole");
     let day = one.claim.lease.day;
     let unknown = one.quota.usage_snapshot(one.caller.user, None, day, Timestamp::now()).await;
-    assert!(unknown.is_err(), "they are not 0");
+    assert!(unknown.is_err(), "usage is unknown, not 0");
     let of = |key| Used { user: one.caller.user, key, day, tokens: 250, requests: 3 };
     one.quota.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
     one.quota.renew().await.unwrap();

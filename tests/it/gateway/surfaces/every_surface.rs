@@ -347,7 +347,7 @@ async fn images_cost_the_reported_cost_or_their_price() {
     gw.finish().await;
 }
 
-/// The price of an image is bounded by the tokens of the day though the operator assigned it none.
+/// Images count against the tokens per day if the configuration does not set `image_tokens`.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_costs_1000_tokens_unless_configured() {
     let free = Plan { id: "free", tokens: 1_500, ..WIDE };

@@ -105,6 +105,8 @@ pub(super) fn others() -> Vec<Case> {
         format!(r#"{{"choices":[{{"index":0,"index":0,"text":"{}"}}],"usage":{USAGE}}}"#, words());
     let embedding = r#"{"object":"list","object":"list","data":[],"usage":{"prompt_tokens":"700","total_tokens":700}}"#;
     let image = r#"{"data":[{"url":"u"}],"data":[{"url":"u"}],"usage":{"input_tokens":700,"output_tokens":300}}"#;
+    let prompt_alone =
+        r#"{"data":[{"url":"u"},{"url":"v"}],"usage":{"input_tokens":700,"output_tokens":0}}"#;
     vec![
         case("completions: keys twice", "/v1/completions", json(200, &text)),
         Case {
@@ -112,5 +114,10 @@ pub(super) fn others() -> Vec<Case> {
             ..case("embeddings: keys twice", "/v1/embeddings", json(200, embedding))
         },
         case("images: keys twice", "/v1/images/generations", json(200, image)),
+        counted(
+            case("images: no output", "/v1/images/generations", json(200, prompt_alone)),
+            Some(700),
+            Some(2_000),
+        ),
     ]
 }
