@@ -81,6 +81,34 @@ pub const IMAGE_COUNTS: [&str; 9] = [
     "batch_size",
 ];
 
+/// Other names of the number of images, which are only accepted if they are 1.
+pub const OTHER_IMAGE_COUNTS: [&str; 24] = [
+    "num",
+    "count",
+    "quantity",
+    "samples",
+    "num_samples",
+    "batch",
+    "batch_count",
+    "n_iter",
+    "n_images",
+    "n_samples",
+    "image_count",
+    "images_count",
+    "image_num",
+    "output_count",
+    "num_results",
+    "num_generations",
+    "max_images",
+    "variations",
+    "num_variations",
+    "candidate_count",
+    "num_candidates",
+    "best_of",
+    "num_return_sequences",
+    "num_completions",
+];
+
 /// Objects in which some servers read the members above.
 pub const OPTIONS: [&str; 13] = [
     "options",
@@ -242,13 +270,17 @@ pub fn find_imitated<const N: usize>(
 
 /// True if both names are equal under Unicode's simple case folding; `known` is ASCII.
 fn folds_to(name: &str, known: &str) -> bool {
+    folded(name).eq(known.chars().map(|c| c.to_ascii_lowercase()))
+}
+
+/// The characters of a name under Unicode's simple case folding, as far as they fold into ASCII.
+pub fn folded(name: &str) -> impl Iterator<Item = char> {
     // Two characters beyond ASCII fold into it: the long s and the Kelvin sign.
-    let fold = |c: char| match c {
+    name.chars().map(|c| match c {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
         c => c.to_ascii_lowercase(),
-    };
-    name.chars().map(fold).eq(known.chars().map(|c| c.to_ascii_lowercase()))
+    })
 }
 
 #[cfg(test)]

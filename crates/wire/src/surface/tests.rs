@@ -276,6 +276,41 @@ fn every_prompt_of_a_completion_has_its_choices() {
 }
 
 #[test]
+fn a_number_of_images_is_reserved_or_refused_wherever_it_stands() {
+    let read = |members: &str| {
+        let body = format!(r#"{{"model":"m","prompt":"p",{members}}}"#);
+        Request::parse(Surface::Images, body.as_bytes()).map(|request| request.n)
+    };
+    for (members, n) in [
+        (r#""n":3,"num_images":2"#, 3),
+        (r#""sampleCount":4"#, 4),
+        (r#""batch_count":1,"options":{"n":1,"seed":7}"#, 1),
+        (r#""options":{"n":null,"steps":30},"tags":["n","count"],"user":"n""#, 1),
+    ] {
+        assert_eq!(read(members).unwrap(), n, "{members}");
+    }
+    for (members, param) in [
+        (r#""batch_count":4"#, "batch_count"),
+        (r#""batchCount":4"#, "batchCount"),
+        (r#""BATCH-COUNT":4"#, "BATCH-COUNT"),
+        (r#""samples":"4""#, "samples"),
+        (r#""parameters":{"n":4}"#, "parameters.n"),
+        (r#""x":[{"y":[[{"numberOf_Images":4}]]}]"#, "x.numberOf_Images"),
+        (r#""config":{"\u006e":4}"#, "config.n"),
+        (r#""config":{"ſample_count":4}"#, "config.ſample_count"),
+        (r#""config":{"n":{"n":1}}"#, "config.n"),
+        (r#""options":{"max_images":15}"#, "options.max_images"),
+        (r#""prompts":["a","b"]"#, "prompts"),
+        (r#""instances":[{"prompt":"a"}]"#, "instances"),
+    ] {
+        let refused = read(members).unwrap_err();
+        assert_eq!(refused.param.as_deref(), Some(param), "{members}: {}", refused.message);
+    }
+    let list = br#"{"model":"m","prompt":["a","b"]}"#;
+    assert!(Request::parse(Surface::Images, list).is_err());
+}
+
+#[test]
 fn images_report_their_number_and_cost() {
     let mut sink = RecordingSink::default();
     Surface::Images.read_reply(

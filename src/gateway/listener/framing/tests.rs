@@ -35,6 +35,9 @@ fn heads_with_two_readings_are_refused() {
         "CONNECT a:443 HTTP/1.1",
         "G(T / HTTP/1.1",
         "GET /\r HTTP/1.1",
+        "GET /v1/models#x HTTP/1.1",
+        "GET /v1/models?a=<b> HTTP/1.1",
+        "GET /` HTTP/1.1",
     ] {
         assert!(refused(&format!("{line}\r\nHost: a")), "{line:?}");
     }
