@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 export const MODEL = "grok-4.3";
 export const THINKER = "grok-4.20-0309-reasoning";
 export const TOKENS = 24; // what the simulator says unless told otherwise
+const IMAGE_TOKENS = 1000; // the default of `image_tokens`
 export const WEATHER = {
   type: "object",
   properties: { city: { type: "string" } },
@@ -50,15 +51,17 @@ export async function truth(headers) {
 }
 
 /** What a client was told is what the simulator said, and stands in the ledger (which the simulator
- * alone has not got). Hidden reasoning is output. Gives the ledger's row. */
-export async function agrees(said, prompt, output) {
+ * alone has not got). Hidden reasoning is output, and so are the tokens that the gateway charges for
+ * images. Gives the ledger's row. */
+export async function agrees(said, prompt, output, images = 0) {
   expect(said.prompt === prompt && said.completion + said.reasoning === output, said, prompt, output);
   if (!isGateway) return null;
   const row = await charge("req_" + said.request.replaceAll("-", ""));
   for (const name of ["prompt", "cached", "completion", "reasoning"]) {
-    expect(row.tokens[name] === said[name], name, row, said);
+    const charged = name === "completion" ? images * IMAGE_TOKENS : 0;
+    expect(row.tokens[name] === said[name] + charged, name, row, said);
   }
-  expect(row.tokens.total === prompt + output && row.status === "complete" && row.source === "reported", row);
+  expect(row.tokens.total === prompt + output + images * IMAGE_TOKENS && row.status === "complete" && row.source === "reported", row);
   return row;
 }
 

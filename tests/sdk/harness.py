@@ -8,6 +8,7 @@ import urllib.request
 MODEL = "grok-4.3"
 THINKER = "grok-4.20-0309-reasoning"
 TOKENS = 24  # what the simulator says unless told otherwise
+IMAGE_TOKENS = 1000  # the default of `image_tokens`
 TOOLS = [
     {
         "type": "function",
@@ -82,15 +83,17 @@ class Context:
             time.sleep(0.02)
         raise AssertionError("the simulator does not know the call")
 
-    def agrees(self, truth, prompt, output):
+    def agrees(self, truth, prompt, output, images=0):
         """What a client was told is what the simulator said, and stands in the ledger (which the
-        simulator alone has not got). Hidden reasoning is output. Gives the ledger's row."""
+        simulator alone has not got). Hidden reasoning is output, and so are the tokens
+        that the gateway charges for images. Gives the ledger's row."""
         expect((truth["prompt"], truth["completion"] + truth["reasoning"]) == (prompt, output), truth, prompt, output)
         if self.target != "gateway":
             return None
         row = self.charge("req_" + truth["request"].replace("-", ""))
         tokens = {name: truth[name] for name in ("prompt", "cached", "completion", "reasoning")}
-        expect(row["tokens"] == {**tokens, "total": prompt + output}, row, truth)
+        tokens["completion"] += images * IMAGE_TOKENS
+        expect(row["tokens"] == {**tokens, "total": prompt + output + images * IMAGE_TOKENS}, row, truth)
         expect((row["status"], row["source"]) == ("complete", "reported"), row)
         return row
 

@@ -241,10 +241,10 @@ def older_completions(ctx):
 
 @case("openai")
 def images(ctx):
-    """An image has a price and no tokens."""
+    """An upstream bills an image by its price; the gateway also charges tokens for it."""
     call = client(ctx).images.with_raw_response.generate
     raw = call(model="grok-imagine-image", prompt="a lighthouse", n=2)
     reply, ticks = raw.parse(), json.loads(raw.http_response.text)["usage"]["cost_in_usd_ticks"]
     expect(len(reply.data) == 2 and reply.data[0].url, reply)
-    row = ctx.agrees(ctx.truth(raw.headers), 0, 0)
+    row = ctx.agrees(ctx.truth(raw.headers), 0, 0, images=2)
     expect(not row or row["cost_micro_dollars"] * 10_000 == ticks > 0, row, ticks)

@@ -166,12 +166,12 @@ export async function openaiCases(OpenAI) {
     await agrees(await truth(response.headers), reply.usage.prompt_tokens, 0);
   });
 
-  // An image has a price and no tokens.
+  // An upstream bills an image by its price; the gateway also charges tokens for it.
   test("images", "gateway", async () => {
     const body = { model: "grok-imagine-image", prompt: "a lighthouse", n: 2 };
     const { data: reply, response } = await make().images.generate(body).withResponse();
     expect(reply.data.length === 2 && reply.data[0].url, reply);
-    const row = await agrees(await truth(response.headers), 0, 0);
+    const row = await agrees(await truth(response.headers), 0, 0, 2);
     const ticks = reply.usage.cost_in_usd_ticks;
     expect(ticks > 0 && row.cost_micro_dollars * 10_000 === ticks, row, ticks);
   });
