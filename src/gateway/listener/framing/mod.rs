@@ -103,7 +103,8 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
         return Err(Refusal::BadHead("the request target must be a path"));
     }
     // A fragment is no part of a target (RFC 9112 section 3.2): servers may drop it or not.
-    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>' | b'`');
+    let is_plain =
+        |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>' | b'`');
     if !target.iter().all(is_plain) {
         return Err(Refusal::BadHead(
             "the request target contains a character that must be percent-encoded",
