@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two polls: streams of revoked callers end within a second, even with a slow store.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// One poll in this many does not rely on the stamp: should a local store's stamp ever stop changing, a revoked key
-/// is refused a second later.
+/// One poll in this many does not rely on the stamp: if a local store's stamp ever stopped changing, a revoked key
+/// would still be refused within a second or so.
 const ROUNDS_PER_FULL_POLL: u32 = 4;
 /// Time limit of a poll; calls that wait for it are then refused. Readers wait for no writer, so only an
 /// overloaded machine comes near it.
@@ -39,7 +39,7 @@ pub struct UserVersions {
     pub changed: Arc<Notify>,
 }
 
-/// What a poll depends on.
+/// When a poll queries the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Poll {
     /// A local store is queried only if its stamp has changed.
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use store::Changes;
 
-    /// A local store whose stamp never changes, and which has one changed user.
+    /// A local store with one changed user and a stamp that never changes.
     struct Frozen(UserId);
 
     #[async_trait]

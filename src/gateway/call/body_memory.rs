@@ -41,7 +41,7 @@ struct Pool {
 struct Taken {
     bytes: usize,
     large: usize,
-    /// An address is in here only while it holds requests open.
+    /// An owner is present only while it has bodies in memory.
     owners: IdMap<(Owner, Size), usize>,
 }
 

@@ -20,7 +20,8 @@ use tokio::sync::Mutex;
 
 #[derive(Debug)]
 pub(super) struct Commits {
-    /// Only keeps the file in place; `None` once closed. Dropped before the file, whose locks end when it is closed.
+    /// Only keeps the file in place; `None` once closed. Declared first, so that it is dropped before `shared`: closing
+    /// that file releases SQLite's locks on it.
     keeper: Mutex<Option<SqliteConnection>>,
     shared: File,
 }
@@ -55,7 +56,7 @@ impl Commits {
         }
     }
 
-    /// The stamps mean nothing afterwards.
+    /// Closes the connection. Stamps must not be used afterwards.
     pub(super) async fn close(&self) {
         if let Some(keeper) = self.keeper.lock().await.take() {
             let _ = keeper.close().await;

@@ -85,7 +85,7 @@ impl Setup {
         self.known_usage().await.unwrap()
     }
 
-    /// The same; none during a rebuild.
+    /// The same; `None` during a rebuild.
     async fn known_usage(&self) -> Option<(u64, u64, u64)> {
         let user = self.callers[0].user;
         let tally = self.quota.usage_snapshot(user, None, self.day(), self.now).await.ok()?.user;

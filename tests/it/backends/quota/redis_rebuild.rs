@@ -146,7 +146,7 @@ impl Lost {
         text.split('"').nth(1).map_or(0, |number| number.parse().unwrap())
     }
 
-    /// Used and reserved; none during a rebuild.
+    /// Tokens used and reserved; `None` during a rebuild.
     async fn usage_snapshot(&self) -> Option<(u64, u64)> {
         let day = self.claim().lease.day;
         let snapshot = self.one.usage_snapshot(self.caller.user, None, day, self.now).await.ok()?;
